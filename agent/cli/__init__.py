@@ -1,0 +1,1 @@
+"""The ``berth`` command. It talks to the ECS JSON API and to the introspection API, never to Docker."""

@@ -1,0 +1,137 @@
+"""The tree of errors, ordered by what the lifecycle does about them, not by where they came from."""
+
+from typing import ClassVar
+
+
+class AgentError(Exception):
+    """Everything that the agent itself raises."""
+
+
+class StepError(AgentError):
+    """A step did not reach its status. ``name`` is the stable word that customers match on."""
+
+    name: ClassVar[str] = "StepError"
+
+    @property
+    def detail(self) -> str:
+        """What happened, written for the customer."""
+        return str(self)
+
+
+class CannotPullImage(StepError):
+    """The registry refused, the image does not exist, or the pull broke off."""
+
+    name = "CannotPullContainerError"
+
+
+class CannotCreateContainer(StepError):
+    """The runtime refused the container's configuration."""
+
+    name = "CannotCreateContainerError"
+
+
+class CannotStartContainer(StepError):
+    """The runtime could not start the container. It may have started all the same."""
+
+    name = "CannotStartContainerError"
+
+
+class CannotStopContainer(StepError):
+    """The runtime could not stop the container; it is tried again, slower."""
+
+    name = "CannotStopContainerError"
+
+
+class CannotRemoveContainer(StepError):
+    """The runtime could not remove the container; it is tried again, slower."""
+
+    name = "CannotRemoveContainerError"
+
+
+class CannotAttachNetwork(StepError):
+    """A CNI plugin failed. The detail names the plugin and what it said."""
+
+    name = "ContainerNetworkingError"
+
+
+class CannotLimitResources(StepError):
+    """The task's control group could not be made."""
+
+    name = "CgroupError"
+
+
+class CannotMakeVolume(StepError):
+    """A volume of the task could not be made."""
+
+    name = "CannotCreateVolumeError"
+
+
+class CannotGetCredentials(StepError):
+    """No credentials could be had for a role of the task."""
+
+    name = "CannotGetCredentialsError"
+
+
+class ContainerVanished(StepError):
+    """Somebody else removed the container."""
+
+    name = "ContainerVanishedError"
+
+
+class StepTimedOut(StepError):
+    """The step did not end within its time limit."""
+
+    name = "DockerTimeoutError"
+
+
+class InternalStepError(StepError):
+    """A bug of ours; the log has the trace."""
+
+    name = "InternalError"
+
+
+class PortUnavailable(AgentError):
+    """Try again later; nothing is known about the outcome."""
+
+
+class RuntimeUnavailable(PortUnavailable):
+    """The container runtime does not answer."""
+
+
+class BackendUnavailable(PortUnavailable):
+    """The backend does not answer."""
+
+
+class ReportRejected(AgentError):
+    """The backend will never accept this report; it is dropped and logged."""
+
+
+class CredentialsUnavailable(PortUnavailable):
+    """Credentials of a known role cannot be had now; asking again may help."""
+
+
+class UnknownRole(AgentError):
+    """There is no such role, or it may not be assumed. The text says why."""
+
+
+class CheckpointFailed(AgentError):
+    """A task's state cannot be written. Fatal for the agent, not for the containers."""
+
+
+class BadSettings(AgentError):
+    """One or more settings are wrong. ``problems`` lists all of them at once."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class CannotStart(AgentError):
+    """The daemon cannot start: something it needs is missing or taken. The text says what to do.
+
+    ``is_final``: restarting will not help (exit code 5); otherwise a supervisor may try again (exit code 1).
+    """
+
+    def __init__(self, problem: str, *, is_final: bool) -> None:
+        super().__init__(problem)
+        self.is_final = is_final

@@ -1,0 +1,1 @@
+"""The plug points: Protocols only. What stands behind them is chosen in ``agent.daemon``."""
