@@ -44,7 +44,7 @@ _ARCHITECTURE_OF_MACHINE: dict[str, Architecture] = {"x86_64": "amd64", "aarch64
 _ELF_MACHINE: dict[Architecture, int] = {"amd64": 62, "arm64": 183}
 
 
-class CannotBuildPause(Exception):
+class BuildError(Exception):
     """The pause program could not be compiled; the text says with which command and why."""
 
 
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
             continue
         try:
             program = compile_program(compiler, architecture)
-        except CannotBuildPause as error:
+        except BuildError as error:
             print(f"pause: {error}", file=sys.stderr)
             return 1
         image = pause_image(program, architecture)
@@ -82,18 +82,18 @@ def find_compiler(architecture: Architecture) -> str | None:
 
 
 def compile_program(compiler: str, architecture: Architecture, source: Path = SOURCE) -> bytes:
-    """Compile and link the pause program and return the ELF file. Raise ``CannotBuildPause`` if that fails."""
+    """Compile and link the pause program and return the ELF file. Raise ``BuildError`` if that fails."""
     with tempfile.TemporaryDirectory(prefix="berth-pause-") as folder:
         program = Path(folder) / "pause"
         command = [compiler, *_FLAGS_OF[architecture], "-o", str(program), str(source)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise CannotBuildPause(f"{' '.join(command)} failed:\n{done.stderr.strip()}")
+            raise BuildError(f"{' '.join(command)} failed:\n{done.stderr.strip()}")
         content = program.read_bytes()
     (machine,) = struct.unpack_from("<H", content, 18)
     if machine != _ELF_MACHINE[architecture]:
         expected = _ELF_MACHINE[architecture]
-        raise CannotBuildPause(f"{compiler} builds for ELF machine {machine}, expected {expected} ({architecture})")
+        raise BuildError(f"{compiler} builds for ELF machine {machine}, expected {expected} ({architecture})")
     return content
 
 

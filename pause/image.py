@@ -136,10 +136,9 @@ def _layer(entries: Iterable[Entry]) -> bytes:
             raise ValueError(f"path {entry.path!r} is given twice")
         placed[path] = entry
     for path in tuple(placed):
-        for parent in map(str, PurePosixPath(path).parents):
-            if parent == ".":
-                continue
-            if not isinstance(placed.setdefault(parent, Folder(parent)), Folder):
+        for parent in map(str, PurePosixPath(path).parents[:-1]):
+            holder = placed.setdefault(parent, Folder(parent))
+            if type(holder) is not Folder:
                 raise ValueError(f"path /{parent} is not a folder, but /{path} lies below it")
     return _tar(_at(path, placed[path]) for path in sorted(placed))
 

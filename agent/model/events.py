@@ -32,7 +32,7 @@ class StepFailed:
 
 @dataclass(frozen=True, slots=True)
 class ContainerObserved:
-    """What the runtime has under a container's name. ``snapshot`` None: nothing, when asked at ``asked_at``."""
+    """What the runtime has under a container's name. ``snapshot`` None: it had nothing at ``asked_at``."""
 
     at: datetime
     container: str

@@ -1,4 +1,4 @@
-"""The two ladders, and the goal. A status is where something is; a goal is where it must go. Both only rise."""
+"""The two ladders, and the goal. A status is where it is, a goal where it must go; both only rise."""
 
 from enum import IntEnum, StrEnum
 

@@ -48,7 +48,10 @@ class ContainerRuntime(Protocol):
         """
 
     async def ensure_created(self, plan: ContainerPlan) -> ContainerSnapshot:
-        """Make the container and the task's volumes. Raise ``CannotCreateContainer`` or ``CannotMakeVolume``."""
+        """Make the container and the task's volumes.
+
+        Raise ``CannotCreateContainer`` or ``CannotMakeVolume``.
+        """
 
     async def ensure_started(self, docker_name: str) -> ContainerSnapshot:
         """Start it; return what is seen then (it may have exited already). Raise ``CannotStartContainer``."""
