@@ -6,6 +6,7 @@ For each architecture whose compiler is on this machine it writes ``pause-<archi
 
 import argparse
 import json
+import os
 import platform
 import shutil
 import struct
@@ -113,9 +114,16 @@ def write_image(image: Image, output: Path) -> Path:
         "name": image.name,
         "sha256": image.sha256,
     }
-    archive.write_bytes(image.content)
-    archive.with_suffix(".json").write_text(json.dumps(description, indent=2) + "\n")
+    _replace(archive, image.content)
+    _replace(archive.with_suffix(".json"), f"{json.dumps(description, indent=2)}\n".encode())
     return archive
+
+
+def _replace(path: Path, content: bytes) -> None:
+    # An agent may be reading the old file: it must see all of one or all of the other.
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_bytes(content)
+    aside.replace(path)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""What prepares a machine for berth: packages, Docker, and the demonstration."""

@@ -1,0 +1,1 @@
+"""The demonstration: three small images, and what is shown with them."""
