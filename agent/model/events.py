@@ -23,11 +23,15 @@ class StepSucceeded:
 
 @dataclass(frozen=True, slots=True)
 class StepFailed:
-    """A step did not reach its status. It may have had its effect all the same."""
+    """A step did not reach its status. It may have had its effect all the same.
+
+    ``is_unavailable``: a port did not answer; nothing is known, and the step is tried again in any direction.
+    """
 
     at: datetime
     step: Step
     reason: Reason
+    is_unavailable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

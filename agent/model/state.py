@@ -23,7 +23,11 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How patient the agent is. Chosen from the settings when a task is accepted, then kept with it."""
+    """How patient the agent is. Chosen from the settings when a task is accepted, then kept with it.
+
+    ``dependency_limit``: how long a container waits for another that has no ``startTimeout`` of its own.
+    ``unavailable_limit``: how long a step on the way up is tried again while a port does not answer.
+    """
 
     create_limit: timedelta = timedelta(minutes=4)
     start_limit: timedelta = timedelta(minutes=3)
@@ -32,6 +36,8 @@ class Policy:
     detach_limit: timedelta = timedelta(seconds=30)
     remove_limit: timedelta = timedelta(minutes=5)
     stop_grace: timedelta = timedelta(seconds=30)
+    dependency_limit: timedelta = timedelta(hours=24)
+    unavailable_limit: timedelta = timedelta(minutes=10)
     retention: timedelta = timedelta(hours=3)
 
 
@@ -46,10 +52,11 @@ class InFlight:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A step on the way down failed; it is tried again at ``retry_at``, each time later."""
+    """A step failed and is tried again at ``retry_at``, each time later. ``since``: the first failure."""
 
     reason: Reason
     failures: int
+    since: datetime
     retry_at: datetime
 
 
@@ -113,7 +120,8 @@ class TaskState:
     """Everything that the lifecycle decides upon. Holds no secret, so it may be saved, logged and shown.
 
     ``now`` is the time of the last event. ``reason`` is the first thing that went wrong and stays.
-    ``accepted`` is the last report that the backend took. ``next_step`` numbers the steps.
+    ``started_at`` is when every essential container was running at once. ``accepted`` is the last report that
+    the backend took. ``next_step`` numbers the steps.
     """
 
     spec: TaskSpec
@@ -124,6 +132,7 @@ class TaskState:
     policy: Policy = Policy()
     goal: Goal = Goal.RUN
     reason: Reason | None = None
+    started_at: datetime | None = None
     stop_requested_at: datetime | None = None
     execution_stopped_at: datetime | None = None
     stopped_at: datetime | None = None
