@@ -1,0 +1,1 @@
+"""ecs-eni: moves an ENI into a sandbox and back."""
