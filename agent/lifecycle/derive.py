@@ -50,6 +50,12 @@ def is_removed(task: TaskState) -> bool:
     )
 
 
+def is_attached(task: TaskState, local_ipv4: str) -> bool:
+    """Whether the task is reached under this address on the link to the agent."""
+    attachment = task.sandbox.attachment
+    return attachment is not None and attachment.local_ipv4 == local_ipv4
+
+
 def report(task: TaskState) -> TaskReport:
     """The full view for the backend."""
     pulls_begun = [each.pull_started_at for each in task.containers if each.pull_started_at]

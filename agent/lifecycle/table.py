@@ -62,8 +62,8 @@ class Rule(Generic[Status]):
     """One row. ``step`` None: nothing to perform, just move.
 
     ``transition`` is the word in the reason when the limit is passed (ecs-protocol 4.9). A rule that
-    ``yields_to_stop`` is given up as soon as the goal is to go down; the others are let finish first, so that a
-    late start cannot follow a stop.
+    ``yields_to_stop`` is given up as soon as the goal is to go down; the others are let finish first, so that
+    a late start cannot follow a stop.
     """
 
     status: Status
@@ -217,6 +217,11 @@ def container_rule(status: ContainerStatus, goal: Goal) -> Rule[ContainerStatus]
     return _applying(CONTAINER_RULES, status, goal)
 
 
+def transition_of(step: StepName) -> str:
+    """The word for a step in the reason of its time-out. Raise ``KeyError`` for a step of no rule."""
+    return _TRANSITIONS[step]
+
+
 def limit_of(
     rule: Rule[SandboxStatus] | Rule[ContainerStatus], policy: Policy, spec: ContainerSpec | None
 ) -> timedelta:
@@ -234,6 +239,11 @@ def stop_grace(policy: Policy, spec: ContainerSpec | None) -> timedelta:
         return timedelta(seconds=5)
     return policy.stop_grace if spec.stop_timeout is None else timedelta(seconds=spec.stop_timeout)
 
+
+_TRANSITIONS = {
+    **{rule.step: rule.transition for rule in SANDBOX_RULES},
+    **{rule.step: rule.transition for rule in CONTAINER_RULES},
+}
 
 _LIMITS: dict[Limit, Callable[[Policy], timedelta]] = {
     Limit.PULL: lambda policy: policy.pull_limit,

@@ -1,0 +1,180 @@
+"""Follows the backend's wishes with one supervisor per task, and knows them all."""
+
+import asyncio
+from collections import OrderedDict
+
+import structlog
+
+from agent.lifecycle.derive import begin, is_attached
+from agent.lifecycle.roster import diff
+from agent.model.desired import DesiredTasks, WantedTask
+from agent.model.errors import CheckpointFailed
+from agent.model.events import Event, InterfaceAppeared, Recovered, StopRequested
+from agent.model.ids import TaskArn
+from agent.model.state import Policy, TaskState
+from agent.ports.backend import TaskStateBackend
+from agent.ports.checkpoint import CheckpointStore
+from agent.ports.clock import Clock
+from agent.ports.health import HealthReports
+from agent.ports.network import InterfaceWatcher
+from agent.supervisor import recovery
+from agent.supervisor.perform import Performer
+from agent.supervisor.reporter import Reporter
+from agent.supervisor.task import TaskSupervisor
+from agent.supervisor.watcher import Watcher
+
+log = structlog.get_logger()
+
+REMEMBERED = 2000
+"""How many finished tasks are remembered, so that a late snapshot does not start one of them again."""
+
+CRASH_DELAY = 5.0
+"""Seconds before the loop of a task that met a bug is started anew."""
+
+
+class Node:
+    """The tasks of this machine. Also the ``TaskDirectory`` of the endpoints."""
+
+    def __init__(
+        self,
+        *,
+        backend: TaskStateBackend,
+        performer: Performer,
+        checkpoints: CheckpointStore,
+        interfaces: InterfaceWatcher,
+        clock: Clock,
+        health: HealthReports,
+        policy: Policy,
+    ) -> None:
+        self._backend = backend
+        self._performer = performer
+        self._checkpoints = checkpoints
+        self._interfaces = interfaces
+        self._clock = clock
+        self._health = health
+        self._policy = policy
+        self._supervisors: dict[TaskArn, TaskSupervisor] = {}
+        self._finished: OrderedDict[TaskArn, None] = OrderedDict()
+        self._has_complete_snapshot = False
+        self._sighting: recovery.Sighting | None = None
+        self._reporter = Reporter(backend, clock, health)
+        self._reporter.on_accepted(lambda event: self.deliver(event.report.task_arn, event))
+        self._watcher = Watcher(performer.runtime, clock, health, deliver=self.deliver, tasks=self.tasks)
+
+    # -- the directory -------------------------------------------------------------------------
+
+    def tasks(self) -> tuple[TaskState, ...]:
+        """Every task that the agent knows, in the order of acceptance."""
+        return tuple(each.state for each in self._supervisors.values())
+
+    def by_arn(self, arn: TaskArn) -> TaskState | None:
+        """The task of that ARN."""
+        found = self._supervisors.get(arn)
+        return None if found is None else found.state
+
+    def by_address(self, local_ipv4: str) -> TaskState | None:
+        """The task whose address on the link to the agent this is, while it is attached."""
+        return next((task for task in self.tasks() if is_attached(task, local_ipv4)), None)
+
+    def by_credentials_id(self, credentials_id: str) -> TaskState | None:
+        """The task with a role that has this credentials id."""
+        for task in self.tasks():
+            roles = (task.spec.task_role, task.spec.execution_role)
+            if any(role is not None and role.credentials_id == credentials_id for role in roles):
+                return task
+        return None
+
+    def known(self) -> frozenset[TaskArn] | None:
+        """The tasks of this machine. None: the backend has not named all of its tasks yet."""
+        return frozenset(self._supervisors) if self._has_complete_snapshot else None
+
+    def deliver(self, arn: TaskArn, event: Event) -> None:
+        """Give the event to the task's loop; an unknown task has none."""
+        supervisor = self._supervisors.get(arn)
+        if supervisor is not None:
+            supervisor.deliver(event)
+
+    # -- the work ------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Recover, then follow the backend for ever. Raise ``CheckpointFailed``."""
+        for task in await recovery.load(self._checkpoints):
+            self._supervisors[task.arn] = self._supervisor(task)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._reporter.run())
+            self._sighting = await recovery.look(self._performer.runtime, self._clock, self._health)
+            for task in self.tasks():
+                self._start(group, task.arn)
+            group.create_task(self._watcher.run())
+            group.create_task(self._follow_interfaces())
+            async for snapshot in self._backend.desired():
+                self._follow(group, snapshot)
+
+    def _follow(self, group: asyncio.TaskGroup, snapshot: DesiredTasks) -> None:
+        changes = diff(snapshot, {task.arn: task.goal for task in self.tasks()})
+        for wanted in changes.accept:
+            if wanted.arn not in self._finished:
+                self._accept(group, wanted)
+        for arn, reason in changes.stop:
+            self.deliver(arn, StopRequested(self._clock.now(), reason))
+        if snapshot.complete:
+            self._has_complete_snapshot = True
+
+    def _accept(self, group: asyncio.TaskGroup, wanted: WantedTask) -> None:
+        state = begin(wanted.spec, self._clock.now(), self._policy)
+        self._supervisors[wanted.arn] = self._supervisor(state)
+        log.info("task.accepted", task_id=state.task_id, family=wanted.spec.family)
+        self._start(group, wanted.arn)
+        if wanted.stop is not None:  # after the look: what still runs of it must be stopped, not forgotten
+            self.deliver(wanted.arn, StopRequested(self._clock.now(), wanted.stop))
+
+    def _start(self, group: asyncio.TaskGroup, arn: TaskArn) -> None:
+        self.deliver(arn, self._recovered(arn))
+        group.create_task(self._supervise(arn))
+
+    async def _supervise(self, arn: TaskArn) -> None:
+        supervisor = self._supervisors[arn]
+        while True:
+            try:
+                await supervisor.run()
+            except* CheckpointFailed:
+                raise
+            except* Exception:
+                # A bug in the loop of one task must not reach the others.
+                log.exception("task.crashed", task_arn=arn)
+            else:
+                break
+            await asyncio.sleep(CRASH_DELAY)
+            self._sighting = await recovery.look(self._performer.runtime, self._clock, self._health)
+            supervisor = self._supervisors[arn] = self._supervisor(supervisor.state)
+            self.deliver(arn, self._recovered(arn))
+        del self._supervisors[arn]
+        self._finished[arn] = None
+        if len(self._finished) > REMEMBERED:
+            self._finished.popitem(last=False)
+
+    def _supervisor(self, state: TaskState) -> TaskSupervisor:
+        return TaskSupervisor(
+            state,
+            performer=self._performer,
+            checkpoints=self._checkpoints,
+            clock=self._clock,
+            tell=self._reporter.offer,
+        )
+
+    def _recovered(self, arn: TaskArn) -> Recovered:
+        """What was seen of the task at the last look. A task that is new has nothing to be seen."""
+        assert self._sighting is not None  # noqa: S101  # run() looks before it starts anything
+        state = self._supervisors[arn].state
+        return Recovered(
+            self._clock.now(),
+            self._sighting.asked_at,
+            self._sighting.of(arn),
+            interface_present=self._interfaces.is_present(state.spec.network.mac_address),
+        )
+
+    async def _follow_interfaces(self) -> None:
+        async for mac in self._interfaces.appearances():
+            for task in self.tasks():
+                if task.spec.network.mac_address == mac:
+                    self.deliver(task.arn, InterfaceAppeared(self._clock.now()))
