@@ -1,0 +1,1 @@
+"""A task's state on disk, so that it outlives the agent."""
