@@ -1,0 +1,146 @@
+"""Reading the two files that settings may stand in, with the line each value came from."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+ENV_FILE = Path("/etc/ecs/ecs.config")
+"""Where the ECS agent's users keep their settings; read if it exists."""
+
+JSON_FILE = Path("/etc/ecs_container_agent/config.json")
+"""The ECS agent's JSON file; read if it exists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One setting in a file. ``line`` counts from 1; None in a JSON file."""
+
+    name: str
+    text: str
+    line: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileContents:
+    """What a file says. ``problems`` are whole sentences that name the file."""
+
+    entries: tuple[Entry, ...] = ()
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def read_env_file(path: Path, *, must_exist: bool) -> FileContents:
+    """Read ``NAME=VALUE`` lines. A file that need not exist may be absent, but never unreadable."""
+    text, problems = _read(path, must_exist=must_exist)
+    if text is None:
+        return FileContents(problems=problems)
+    return parse_env_file(text, str(path))
+
+
+def parse_env_file(text: str, where: str) -> FileContents:
+    """The settings in an env file, in the syntax that ``docker --env-file`` and systemd have in common.
+
+    ``#`` and ``;`` begin comment lines; the first ``=`` splits; a value that stands in quotes loses them,
+    with backslash escapes inside double quotes; a backslash at the end of an unquoted line joins it with the
+    next.
+    """
+    entries: dict[str, Entry] = {}
+    problems: list[str] = []
+    warnings: list[str] = []
+    for number, line in _joined_lines(text):
+        if not line.strip() or line.lstrip()[0] in "#;":
+            continue
+        name, equals, raw = line.partition("=")
+        name = name.strip()
+        place = f"{where}, line {number}"
+        if not equals:
+            problems.append(f"{place}: expected NAME=VALUE, found {_shortened(line.strip())}")
+        elif name.startswith("export "):
+            problems.append(f"{place}: this is no shell script; write {name[7:].strip()}=… without 'export'")
+        elif not _NAME.fullmatch(name):
+            problems.append(
+                f"{place}: {_shortened(name)} is no name of a variable (letters, digits, underscores)"
+            )
+        else:
+            try:
+                value = _unquoted(raw.strip())
+            except ValueError as error:
+                problems.append(f"{place}: {name}: {error}")
+                continue
+            if name in entries:
+                warnings.append(f"{place}: {name} stands there twice; the last one counts")
+            entries[name] = Entry(name, value, number)
+    return FileContents(tuple(entries.values()), tuple(problems), tuple(warnings))
+
+
+def read_json_file(path: Path, *, must_exist: bool) -> FileContents:
+    """Read one JSON object. Values keep their JSON text, except strings, which lose their quotes."""
+    text, problems = _read(path, must_exist=must_exist)
+    if text is None:
+        return FileContents(problems=problems)
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        return FileContents(problems=(f"{path}: expected one JSON object: {error}",))
+    if not isinstance(document, dict):
+        return FileContents(problems=(f"{path}: expected one JSON object, found {type(document).__name__}",))
+    return FileContents(
+        tuple(
+            Entry(name, value if isinstance(value, str) else json.dumps(value))
+            for name, value in document.items()
+        )
+    )
+
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SHOWN = 60
+_ESCAPED = re.compile(r'\\(["\\$`])')
+_IN_DOUBLE_QUOTES = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_IN_SINGLE_QUOTES = re.compile(r"'([^']*)'")
+
+
+def _read(path: Path, *, must_exist: bool) -> tuple[str | None, tuple[str, ...]]:
+    try:
+        # utf-8-sig: editors of other systems put a byte order mark in front
+        return path.read_text(encoding="utf-8-sig"), ()
+    except FileNotFoundError:
+        return None, (f"{path}: no such file",) if must_exist else ()
+    except UnicodeDecodeError as error:
+        return None, (f"{path}: expected text in UTF-8: {error.reason} at byte {error.start}",)
+    except OSError as error:
+        return None, (f"{path}: cannot be read: {error.strerror or error}",)
+
+
+def _joined_lines(text: str) -> list[tuple[int, str]]:
+    joined: list[tuple[int, str]] = []
+    continues = False
+    for number, raw in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
+        is_comment = not continues and raw.lstrip().startswith(("#", ";"))
+        ends_open = raw.endswith("\\") and not is_comment
+        line = raw[:-1] if ends_open else raw
+        if continues:
+            first, before = joined[-1]
+            joined[-1] = (first, before + line)
+        else:
+            joined.append((number, line))
+        continues = ends_open
+    return joined
+
+
+def _unquoted(value: str) -> str:
+    if value.startswith('"'):
+        quoted = _IN_DOUBLE_QUOTES.fullmatch(value)
+        if quoted is None:
+            raise ValueError('the value begins with " and does not end with the matching one')
+        return _ESCAPED.sub(r"\1", quoted[1])
+    if value.startswith("'"):
+        quoted = _IN_SINGLE_QUOTES.fullmatch(value)
+        if quoted is None:
+            raise ValueError("the value begins with ' and does not end with the matching one")
+        return quoted[1]
+    return value
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")

@@ -1,0 +1,258 @@
+"""Every variable that berth honours, as a table; ``docs/settings.md`` is made from it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from agent.settings.kinds import (
+    ACCOUNT,
+    CLUSTER,
+    DECIMAL,
+    DOCKER_HOST,
+    DURATION,
+    LOOPBACK,
+    MEBIBYTES,
+    NAME,
+    NETWORK,
+    NETWORKS,
+    PATH,
+    PORTS,
+    PULL_BEHAVIOR,
+    REGION,
+    TEXT_MAP,
+    TEXTS,
+    TRUTH,
+    URL,
+    WHOLE,
+    BadValue,
+    Kind,
+    choice,
+)
+
+SOURCE_TREE = Path(__file__).resolve().parents[2]
+"""Where the packages stand; the build puts plugins and pause images beside them."""
+
+
+class Beyond(Enum):
+    """What a value outside its limits becomes (ecs-protocol 8.1)."""
+
+    REFUSED = "refused"
+    NEAREST_LIMIT = "the nearest limit is used"
+    DEFAULT = "the default is used"
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What defaults depend on. ``exists`` tells whether a path exists."""
+
+    cores: int
+    exists: Callable[[Path], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """A default that depends on other fields (chosen before, so order the table) or on the machine."""
+
+    explanation: str
+    of: Callable[[Mapping[str, Any], Machine], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One variable. ``default`` None: absent unless set. ``low`` and ``high`` are inclusive.
+
+    ``aliases`` are other names of the variable, ``json_keys`` its names in the JSON file.
+    """
+
+    name: str
+    field: str
+    kind: Kind
+    default: str | Computed | None
+    meaning: str
+    low: Any = None
+    high: Any = None
+    beyond: Beyond = Beyond.REFUSED
+    aliases: tuple[str, ...] = ()
+    json_keys: tuple[str, ...] = ()
+
+
+def _first_existing(*paths: Path) -> Callable[[Mapping[str, Any], Machine], str]:
+    def choose(_: Mapping[str, Any], machine: Machine) -> str:
+        return str(next((path for path in paths if machine.exists(path)), paths[-1]))
+
+    return choose
+
+
+def _read_backend(text: str) -> str:
+    if text == "ecs":
+        raise BadValue(
+            "local: this version has only the local backend; joining a cluster of Amazon ECS comes later"
+        )
+    if text != "local":
+        raise BadValue("local (ecs comes later)")
+    return text
+
+
+_BACKEND = Kind("word", "local", _read_backend)
+_LEVEL = choice("debug", "info", "warn", "error", "crit", "none")
+_RUNTIME_TIMEOUT = Beyond.NEAREST_LIMIT
+_LOGGING_DRIVERS = '["json-file","syslog","awslogs","fluentd","none"]'
+
+
+def _seconds(number: float) -> timedelta:
+    return timedelta(seconds=number)
+
+
+VARIABLES: tuple[Variable, ...] = (
+    Variable("BERTH_BACKEND", "backend", _BACKEND, "local",
+             "Where orders come from. `local`: the control plane inside the agent. `ecs` (a cluster of "
+             "Amazon ECS) is refused by this version."),
+    Variable("ECS_CLUSTER", "cluster", CLUSTER, "default",
+             "Name or ARN of the cluster that this machine belongs to. The default holds for the local "
+             "backend only.", json_keys=("Cluster",)),
+    Variable("AWS_DEFAULT_REGION", "region", REGION, "us-east-1",
+             "The region in ARNs and in signatures.", aliases=("AWS_REGION",), json_keys=("AWSRegion",)),
+    Variable("BERTH_ACCOUNT_ID", "account_id", ACCOUNT, "111122223333",
+             "The account in ARNs of the local backend."),
+    Variable("ECS_DATADIR", "data_directory", PATH, "/var/lib/berth",
+             "Where state is kept: checkpoints, the local backend's store, the key pair, addresses in use."
+             " (The ECS agent's `/data/` is a mount inside its own container; berth has none.)",
+             json_keys=("DataDir",)),
+    Variable("BERTH_RUN_DIRECTORY", "run_directory", PATH, "/run/berth",
+             "Sockets and locks; empty after a reboot."),
+    Variable("DOCKER_HOST", "docker_host", DOCKER_HOST, "unix:///var/run/docker.sock",
+             "Where the Docker daemon listens.", json_keys=("DockerEndpoint",)),
+    # --- what this machine offers
+    Variable("ECS_RESERVED_MEMORY", "reserved_memory", MEBIBYTES, "0",
+             "MiB of this machine that tasks do not get.", json_keys=("ReservedMemory",)),
+    Variable("ECS_RESERVED_PORTS", "reserved_ports", PORTS, "[22,2375,2376,51678,51679]",
+             "TCP ports that tasks do not get.", json_keys=("ReservedPorts",)),
+    Variable("ECS_RESERVED_PORTS_UDP", "reserved_udp_ports", PORTS, "[]",
+             "UDP ports that tasks do not get.", json_keys=("ReservedPortsUDP",)),
+    Variable("ECS_INSTANCE_ATTRIBUTES", "instance_attributes", TEXT_MAP, "{}",
+             "Attributes of your own on the container instance.", json_keys=("InstanceAttributes",)),
+    Variable("ECS_AVAILABLE_LOGGING_DRIVERS", "logging_drivers", TEXTS, _LOGGING_DRIVERS,
+             "Docker log drivers that task definitions may use.", json_keys=("AvailableLoggingDrivers",)),
+    Variable("BERTH_MAX_INTERFACES", "max_interfaces", WHOLE, "120",
+             "How many network interfaces (so: awsvpc tasks) this machine takes.", low=1, high=4000),
+    # --- patience
+    Variable("ECS_CONTAINER_CREATE_TIMEOUT", "create_limit", DURATION, "4m",
+             "How long creating a container may take.", low=_seconds(60), beyond=_RUNTIME_TIMEOUT,
+             json_keys=("ContainerCreateTimeout",)),
+    Variable("ECS_CONTAINER_START_TIMEOUT", "start_limit", DURATION, "3m",
+             "How long starting a container may take.", low=_seconds(45), beyond=_RUNTIME_TIMEOUT,
+             json_keys=("ContainerStartTimeout",)),
+    Variable("ECS_CONTAINER_STOP_TIMEOUT", "stop_grace", DURATION, "30s",
+             "How long a container has between being asked to end and being killed, unless its definition "
+             "has a `stopTimeout`.", low=_seconds(1), beyond=_RUNTIME_TIMEOUT,
+             json_keys=("DockerStopTimeout",)),
+    Variable("ECS_IMAGE_PULL_TIMEOUT", "pull_limit", DURATION, "2h",
+             "How long a whole image pull may take.", low=_seconds(1), json_keys=("ImagePullTimeout",)),
+    Variable("ECS_IMAGE_PULL_INACTIVITY_TIMEOUT", "pull_idle_limit", DURATION, "1m",
+             "How long a pull may make no progress.", low=_seconds(60), beyond=_RUNTIME_TIMEOUT,
+             json_keys=("ImagePullInactivityTimeout",)),
+    Variable("BERTH_ATTACH_LIMIT", "attach_limit", DURATION, "1m",
+             "How long attaching a task's network may take.", low=_seconds(1)),
+    Variable("BERTH_DETACH_LIMIT", "detach_limit", DURATION, "30s",
+             "How long detaching a task's network may take before it is tried again.", low=_seconds(1)),
+    Variable("BERTH_REMOVE_LIMIT", "remove_limit", DURATION, "5m",
+             "How long removing a container may take before it is tried again.", low=_seconds(1)),
+    Variable("BERTH_INTERFACE_WAIT_LIMIT", "interface_wait_limit", DURATION, "3m",
+             "How long a task waits for its network interface to appear on this machine.", low=_seconds(1)),
+    Variable("BERTH_DEPENDENCY_WAIT_LIMIT", "dependency_wait_limit", DURATION, "24h",
+             "How long a container waits for its `dependsOn`, unless the container it waits for has a "
+             "`startTimeout`.", low=_seconds(1)),
+    Variable("BERTH_UNAVAILABLE_LIMIT", "unavailable_limit", DURATION, "10m",
+             "How long a task on its way up is tried again while Docker or the credentials do not answer.",
+             low=_seconds(1)),
+    Variable("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "retention", DURATION, "3h",
+             "How long a stopped task's containers are kept, for their logs.", low=_seconds(1),
+             beyond=Beyond.DEFAULT, json_keys=("TaskCleanupWaitDuration",)),
+    # --- images
+    Variable("ECS_IMAGE_PULL_BEHAVIOR", "pull_behavior", PULL_BEHAVIOR,
+             Computed("prefer-cached (the ECS agent: default)", lambda *_: "prefer-cached"),
+             "When an image is pulled. The local backend prefers images that are present: a laptop has no "
+             "registry.", json_keys=("ImagePullBehavior",)),
+    Variable("BERTH_PULL_SLOTS", "pull_slots", WHOLE, "3",
+             "How many images are pulled at the same time.", low=1, high=100),
+    Variable("BERTH_START_SLOTS", "start_slots", WHOLE,
+             Computed("twice the cores", lambda _, m: str(2 * m.cores)),
+             "How many containers are started at the same time. More only adds latency.", low=1, high=1000),
+    Variable("BERTH_PAUSE_PATH", "pause_path", PATH,
+             Computed("`/usr/lib/berth/pause` if it exists, else `build/pause` of the source tree",
+                      _first_existing(Path("/usr/lib/berth/pause"), SOURCE_TREE / "build/pause")),
+             "Directory with `pause-<architecture>.tar` and `.json`."),
+    # --- limits of tasks
+    Variable("ECS_ENABLE_TASK_CPU_MEM_LIMIT", "task_limits", TRUTH, "true",
+             "Whether a task's own cpu and memory are enforced by a control group.",
+             json_keys=("TaskCPUMemLimit",)),
+    Variable("ECS_CGROUP_PATH", "cgroup_path", PATH, "/sys/fs/cgroup",
+             "Where control groups are mounted.", json_keys=("CgroupPath",)),
+    Variable("ECS_CGROUP_CPU_PERIOD", "cgroup_cpu_period", DURATION, "100ms",
+             "The period over which a task's cpu limit holds.", low=timedelta(milliseconds=8),
+             high=timedelta(milliseconds=100), beyond=Beyond.DEFAULT, json_keys=("CgroupCPUPeriod",)),
+    # --- network
+    Variable("ECS_CNI_PLUGINS_PATH", "plugins_path", PATH,
+             Computed("the first that exists of `/amazon-ecs-cni-plugins`, `/usr/lib/berth/cni` and "
+                      "`build/cni` of the source tree",
+                      _first_existing(Path("/amazon-ecs-cni-plugins"),
+                                      Path("/usr/lib/berth/cni"), SOURCE_TREE / "build/cni")),
+             "Directory with the CNI plugins `ecs-eni`, `ecs-bridge` and `ecs-ipam`.",
+             json_keys=("CNIPluginsPath",)),
+    Variable("BERTH_PLUGIN_HOST", "plugin_host", TRUTH, "true",
+             "Run whole chains of plugins in a process kept ready, when the plugin directory offers one. "
+             "False: one cold process per plugin."),
+    Variable("ECS_AWSVPC_BLOCK_IMDS", "block_imds", TRUTH, "true",
+             "Whether tasks are kept from the machine's own credentials at 169.254.169.254. (The ECS "
+             "agent: false.)"),
+    Variable("ECS_AWSVPC_ADDITIONAL_LOCAL_ROUTES", "local_routes", NETWORKS, "[]",
+             "Networks that tasks reach through this machine instead of through their network interface.",
+             json_keys=("AWSVPCAdditionalLocalRoutes",)),
+    Variable("BERTH_VPC_CIDR", "vpc_network", NETWORK, "10.211.0.0/16",
+             "The addresses of the simulated VPC."),
+    Variable("BERTH_VPC_NAMESPACE", "vpc_namespace", NAME, "berth-vpc",
+             "Name of the network namespace that routes between the subnets of the simulated VPC."),
+    Variable("BERTH_INSTANCE_INTERFACE", "instance_interface", TRUTH, "true",
+             "Whether this machine has an interface in the simulated VPC, so that you can reach tasks from"
+             " its shell."),
+    # --- credentials and endpoints
+    Variable("BERTH_CREDENTIALS_SOURCE", "credentials_source", choice("development", "sts"), "development",
+             "Where role credentials come from. `development`: obviously fake, offline. `sts`: AssumeRole "
+             "with the credentials of this machine."),
+    Variable("BERTH_STS_ENDPOINT", "sts_endpoint", URL, None,
+             "Another STS endpoint than the region's own."),
+    Variable("BERTH_API_ADDRESS", "api_address", LOOPBACK, "127.0.0.1:51670",
+             "Where the ECS API of the local backend listens."),
+    Variable("BERTH_INTROSPECTION_ADDRESS", "introspection_address", LOOPBACK, "127.0.0.1:51678",
+             "Where the introspection API listens."),
+    Variable("ECS_AUDIT_LOGFILE", "audit_file", PATH,
+             Computed("`audit.log` in `ECS_DATADIR`", lambda v, _: str(v["data_directory"] / "audit.log")),
+             "Where each request for credentials is recorded.", json_keys=("CredentialsAuditLogFile",)),
+    Variable("ECS_AUDIT_LOGFILE_DISABLED", "audit_disabled", TRUTH, "false",
+             "Record no requests for credentials.", json_keys=("CredentialsAuditLogDisabled",)),
+    # --- logs
+    Variable("ECS_LOGLEVEL", "log_level", _LEVEL, "info",
+             "What is logged to stderr, and to the log file unless `ECS_LOGLEVEL_ON_INSTANCE` says "
+             "otherwise."),
+    Variable("BERTH_LOG_CONSOLE", "log_console", choice("auto", "json", "console"), "auto",
+             "How lines look on stderr. `auto`: `console` on a terminal, else `json`."),
+    Variable("BERTH_LOG_LINES_PER_SECOND", "log_lines_per_second", WHOLE, "20",
+             "How many lines of one event name are written per second in the long run; short bursts may be"
+             " larger. What is left out is counted.", low=1, high=100000),
+    Variable("ECS_LOGFILE", "log_file", PATH, None,
+             "A log file beside stderr."),
+    Variable("ECS_LOGLEVEL_ON_INSTANCE", "file_log_level", _LEVEL,
+             Computed("as `ECS_LOGLEVEL`", lambda v, _: str(v["log_level"])),
+             "What is logged to the log file."),
+    Variable("ECS_LOG_OUTPUT_FORMAT", "log_format", choice("logfmt", "json"), "logfmt",
+             "How lines look in the log file."),
+    Variable("ECS_LOG_ROLLOVER_TYPE", "log_rollover", choice("size", "hourly", "none"), "size",
+             "When a new log file is begun."),
+    Variable("ECS_LOG_MAX_FILE_SIZE_MB", "log_file_size", DECIMAL, "5",
+             "How large a log file grows, in MB of 10^6 bytes.", low=0.001, high=10000),
+    Variable("ECS_LOG_MAX_ROLL_COUNT", "log_file_count", WHOLE, "24",
+             "How many full log files are kept.", low=1, high=10000),
+)  # fmt: skip
