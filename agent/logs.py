@@ -44,14 +44,14 @@ def configure(
 ) -> None:
     """Set structlog and the standard library's logging up. A second call replaces what the first set up.
 
-    ``level``: a key of ``LEVELS``. ``console``: ``json``, ``console``, or ``auto`` (by whether ``stream`` is a
+    ``level``: a key of ``LEVELS``. ``console``: ``json``, ``console``, or ``auto`` (whether ``stream`` is a
     terminal). ``stream``: stderr unless given. Raise ``OSError`` if the file cannot be opened.
     """
     close()
     stream = stream or sys.stderr
     is_for_people = console == "console" or (console == "auto" and stream.isatty())
-    outlets = [Outlet(LEVELS[level], _renderer("console" if is_for_people else "json", stream), stream.write)]
-    outlets[0].flush = stream.flush
+    look = "console" if is_for_people else "json"
+    outlets = [Outlet(LEVELS[level], _renderer(look, stream), Stream(stream).write)]
     if file is not None:
         rolling = RollingFile(file)
         _open_files.append(rolling)
@@ -87,7 +87,6 @@ class Outlet:
     level: int
     render: Callable[[MutableMapping[str, Any]], str]
     write: Callable[[str], object]
-    flush: Callable[[], object] | None = None
 
 
 class Pace:
@@ -137,6 +136,23 @@ class Pace:
                     "count": bucket.suppressed,
                 }
                 bucket.suppressed = 0
+
+
+class Stream:
+    """stderr, or what stands in for it. A line that cannot be written (a closed pipe) is lost and counted."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.lost = 0
+
+    def write(self, text: str) -> None:
+        """Write the text at once."""
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):
+            # ValueError: the stream was closed; there is nobody left to tell
+            self.lost += 1
 
 
 class RollingFile:
@@ -234,20 +250,23 @@ class _Spread:
         self._write(line)
         return ""
 
-    def _write(self, line: MutableMapping[str, Any]) -> None:
+    def _write(self, unordered: MutableMapping[str, Any]) -> None:
+        line = {key: unordered.get(key) for key in ("timestamp", "level", "event")} | unordered
         level = _LEVEL_OF_METHOD.get(str(line.get("level")), logging.INFO)
         for outlet in self._outlets:
             if level >= outlet.level:
                 outlet.write(outlet.render(dict(line)) + "\n")
-                if outlet.flush is not None:
-                    outlet.flush()
 
 
 class _FromLibraries(logging.Handler):
     """Lines of libraries become lines of ours, so that there is one place and one format."""
 
+    def __init__(self, log: Any) -> None:
+        super().__init__()
+        self._log = log
+
     def emit(self, record: logging.LogRecord) -> None:
-        method = getattr(_libraries, _METHOD_OF_LEVEL.get(record.levelno, "info"))
+        method = getattr(self._log, _METHOD_OF_LEVEL.get(record.levelno, "info"))
         method("library.logged", library=record.name, message=record.getMessage(), exc_info=record.exc_info)
 
 
@@ -272,7 +291,7 @@ def _adopt_libraries(lowest: int) -> None:
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if isinstance(handler, _FromLibraries)]:
         root.removeHandler(handler)
-    root.addHandler(_FromLibraries())
+    root.addHandler(_FromLibraries(structlog.get_logger()))
     # what libraries say below a warning is about them, not about tasks
     root.setLevel(max(lowest, logging.WARNING))
 
@@ -295,4 +314,3 @@ _LEVEL_OF_METHOD = {
 }
 _METHOD_OF_LEVEL = {level: method for method, level in _LEVEL_OF_METHOD.items()}
 _open_files: list[RollingFile] = []
-_libraries = structlog.get_logger()

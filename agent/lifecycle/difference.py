@@ -68,7 +68,7 @@ def _of_entity(who: dict[str, Value], before: Sandbox | Container, after: Sandbo
         lines.append(("status.raised", {**who, "old": before.status.name, "new": after.status.name}))
     trouble = after.trouble
     if trouble is not None and trouble != before.trouble:
-        retry = {"failures": trouble.failures, "retry_at": trouble.retry_at.isoformat()}
+        retry: dict[str, Value] = {"failures": trouble.failures, "retry_at": trouble.retry_at.isoformat()}
         lines.append(("step.postponed", {**who, **retry, "reason": str(trouble.reason)}))
     if after.in_flight is not None and after.in_flight != before.in_flight:
         step = after.in_flight.step
