@@ -251,7 +251,7 @@ class _Spread:
         return ""
 
     def _write(self, unordered: MutableMapping[str, Any]) -> None:
-        line = {key: unordered.get(key) for key in ("timestamp", "level", "event")} | unordered
+        line = {key: unordered.get(key) for key in ("timestamp", "level", "event")} | dict(unordered)
         level = _LEVEL_OF_METHOD.get(str(line.get("level")), logging.INFO)
         for outlet in self._outlets:
             if level >= outlet.level:
