@@ -52,9 +52,10 @@ def converge(config: EniConfig, held: Held) -> list[Operation]:
     steps += [
         # the first ENI's default route wins, so a taken one is fine
         Operation(
-            f"add the route for the gateway {gateway}",
+            "add the route for the gateway",
             addresses.add_route(_default(gateway), gateway, index),
             tolerated=(EEXIST,),
+            subject=str(gateway),
         )
         for gateway in config.gateways
         if not _has_default(held, gateway)
@@ -64,18 +65,16 @@ def converge(config: EniConfig, held: Held) -> list[Operation]:
     return steps
 
 
-def remove_blackholes(config: EniConfig, held: Held) -> list[Operation]:
-    """Undo the only thing that converge leaves in a namespace when the ENI goes."""
-    if not config.blocks_metadata or config.stays_down:
-        return []
+def remove_blackholes(routes: tuple[HeldRoute, ...]) -> list[Operation]:
+    """Undo the only thing that converge leaves in a namespace when the ENI goes; foreign routes stay."""
     return [
         Operation(
-            f"drop the blackhole route {prefix}",
-            addresses.delete_blackhole(prefix),
+            f"drop the blackhole route {route.destination}",
+            addresses.delete_blackhole(route.destination),
             tolerated=(ESRCH, *_NO_IPV6),
         )
-        for prefix in _METADATA_PREFIXES
-        if not _has_blackhole(held, prefix)
+        for route in routes
+        if route.is_blackhole and route.protocol == addresses.PROTOCOL and route.destination in _METADATA_PREFIXES
     ]
 
 

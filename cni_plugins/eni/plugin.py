@@ -54,10 +54,12 @@ def delete(call: Call) -> None:
         link = links.find_link(inside, call.arguments.ifname)
         mark = read_mark(link.alias) if link is not None else None
         link = link if mark is not None and mark.plugin == NAME else None
-    if link is not None:
-        mark = read_mark(link.alias)
-        name = _bring_home(inside, link, mark.name if mark is not None else "")
-        call.log.info("eni.returned", mac=link.mac.hex(":"), name=name)
+    if link is None:
+        return
+    mark = read_mark(link.alias)
+    name = _bring_home(inside, link, mark.name if mark is not None else "")
+    troubles = _remove_blackholes_of_the_last(inside)
+    call.log.info("eni.returned", mac=link.mac.hex(":"), name=name, troubles=troubles)
 
 
 def check(call: Call) -> None:
@@ -86,8 +88,12 @@ def collect(call: Call) -> None:
         mark = read_mark(link.alias)
         if mark is None or mark.plugin != NAME or mark.container_id in valid:
             continue
-        operations.undo(host, [Operation(f"unmark {link.name}", links.set_alias(link.index, ""))])
-        call.log.info("eni.collected", mac=link.mac.hex(":"), name=link.name, container=mark.container_id)
+        restore = [Operation(f"unmark {link.name}", links.set_alias(link.index, ""))]
+        if mark.name and link.name != mark.name:
+            rename = links.set_name(link.index, mark.name)
+            restore.append(Operation(f"rename {link.name} to {mark.name}", rename, tolerated=(EEXIST,)))
+        troubles = operations.undo(host, restore)
+        call.log.info("eni.collected", mac=link.mac.hex(":"), name=mark.name, troubles=troubles)
 
 
 def status(_call: Call) -> None:
@@ -153,7 +159,6 @@ def _move_and_configure(
     name = device.name if config.stays_down else call.arguments.ifname
     mark = str(Mark(call.arguments.container_id, NAME, device.name))
     move = Operation("move the device", links.move_link(device.index, there.descriptor, name, mark))
-    before = Held(device, routes=tuple(addresses.list_routes(inside))) if config.blocks_metadata else Held(device)
     try:
         operations.apply(host, [move])
         link = links.find_link(inside, name)
@@ -161,7 +166,7 @@ def _move_and_configure(
             raise CniError(FAILED, f"setupContainerNamespace engine: {name} vanished after the move")
         _converge(inside, config, link, call)
     except BaseException as error:  # also SIGTERM: the ENI must not be stranded, whatever happened
-        _return_after_failure(host, inside, device, name, plan.remove_blackholes(config, before), call)
+        _return_after_failure(host, inside, device, name, call)
         if isinstance(error, OperationFailed):
             raise CniError(FAILED, f"setupContainerNamespace engine: {error}") from error
         raise
@@ -180,14 +185,12 @@ def _held(inside: Netlink, link: Link) -> Held:
     return Held(link, tuple(addresses.list_addresses(inside)), tuple(addresses.list_routes(inside)))
 
 
-def _return_after_failure(
-    host: Netlink, inside: Netlink, device: Link, name: str, cleanup: list[Operation], call: Call
-) -> None:
+def _return_after_failure(host: Netlink, inside: Netlink, device: Link, name: str, call: Call) -> None:
     link = links.find_link(inside, name)
     if link is None or link.mac != device.mac:
         return  # it never left
-    troubles = operations.undo(inside, cleanup)
     returned = _bring_home(inside, link, device.name)
+    troubles = _remove_blackholes_of_the_last(inside)
     came = links.find_link(host, returned)
     if came is not None:
         restore = [Operation("restore the mtu", links.set_mtu(came.index, device.mtu))]
@@ -197,6 +200,14 @@ def _return_after_failure(
             restore.append(Operation("restore the up state", links.set_up(came.index)))
         troubles += operations.undo(host, restore)
     call.log.warning("eni.returned", mac=device.mac.hex(":"), name=returned, troubles=troubles)
+
+
+def _remove_blackholes_of_the_last(inside: Netlink) -> list[str]:
+    """When no ENI is left in the namespace, nothing of this plugin shall be."""
+    marks = [read_mark(link.alias) for link in links.list_links(inside)]
+    if any(mark is not None and mark.plugin == NAME for mark in marks):
+        return []
+    return operations.undo(inside, plan.remove_blackholes(tuple(addresses.list_routes(inside))))
 
 
 def _bring_home(inside: Netlink, link: Link, former: str) -> str:

@@ -108,6 +108,11 @@ def set_alias(index: int, alias: str) -> Message:
     return Message(rt.SETLINK, 0, _header(index) + rt.attribute(_IFALIAS, alias.encode()))
 
 
+def set_name(index: int, name: str) -> Message:
+    """Rename a link that is down. EEXIST if the name is taken."""
+    return Message(rt.SETLINK, 0, _header(index) + rt.text(_IFNAME, name))
+
+
 def set_mtu(index: int, mtu: int) -> Message:
     """Change the MTU."""
     return Message(rt.SETLINK, 0, _header(index) + rt.number(_MTU, mtu))

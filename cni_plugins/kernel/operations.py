@@ -10,19 +10,22 @@ from cni_plugins.skeleton.record import Record
 class Operation(Record):
     """One change: what it does, in words for errors and logs; the request; refusals that are fine as they are.
 
-    `tolerated` are errno numbers that mean "already so" or "cannot matter here".
+    `tolerated` are errno numbers that mean "already so" or "cannot matter here". `subject` names the object where
+    callers know the purpose's words by heart.
     """
 
     purpose: str
     message: Message
     tolerated: tuple[int, ...] = ()
+    subject: str = ""
 
 
 class OperationFailed(Exception):
     """The kernel refused an operation: `operation`, and its `refusal`."""
 
     def __init__(self, operation: Operation, refusal: KernelRefused) -> None:
-        super().__init__(f"unable to {operation.purpose}: {refusal}")
+        subject = f" [{operation.subject}]" if operation.subject else ""
+        super().__init__(f"unable to {operation.purpose}: {refusal}{subject}")
         self.operation = operation
         self.refusal = refusal
 

@@ -1,0 +1,9 @@
+"""`python -m cni_plugins.bridge`: the executable's entry."""
+
+import posix
+
+from cni_plugins.bridge.plugin import PLUGIN
+from cni_plugins.skeleton.run import main
+
+if __name__ == "__main__":
+    posix._exit(main(PLUGIN))  # noqa: SLF001 -- tearing the interpreter down would cost another millisecond
