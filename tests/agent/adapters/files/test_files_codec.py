@@ -19,6 +19,14 @@ from tests.agent.adapters.files.tasks import a_rich_task, tasks
 GOLDEN = Path(__file__).parents[3] / "golden" / "checkpoints"
 
 
+def decoded(text: bytes) -> TaskState | None:
+    """The task, or None if the text was refused; every other error is one of ours."""
+    try:
+        return decode_task(text)
+    except CheckpointUnreadable:
+        return None
+
+
 def edited(change: typing.Callable[[dict], object]) -> bytes:
     document = json.loads(encode_task(a_rich_task()))
     change(document["task"])
@@ -177,12 +185,8 @@ def test_a_flipped_bit_is_refused_or_yields_a_whole_task_but_never_crashes(data)
     text = bytearray(encode_task(a_rich_task()))
     position = data.draw(st.integers(0, len(text) - 1))
     text[position] ^= 1 << data.draw(st.integers(0, 7))
-    try:
-        task = decode_task(bytes(text))
-    except CheckpointUnreadable as refusal:
-        assert str(refusal)
-    else:
-        assert decode_task(encode_task(task)) == task
+    task = decoded(bytes(text))
+    assert task is None or decode_task(encode_task(task)) == task
 
 
 @settings(max_examples=200, deadline=None)
@@ -197,10 +201,8 @@ def test_a_value_of_another_type_anywhere_is_refused_or_harmless_but_never_crash
             break
         place = place[key]
     place[key] = data.draw(st.sampled_from([None, True, 0, -1, 1e9, "", "x", [], {}, [[]], {"a": 1}]))
-    try:
-        decode_task(json.dumps(document).encode())
-    except CheckpointUnreadable as refusal:
-        assert str(refusal)
+    task = decoded(json.dumps(document).encode())
+    assert task is None or decode_task(encode_task(task)) == task
 
 
 def test_an_old_version_goes_through_each_migration_in_turn(monkeypatch):
@@ -238,7 +240,7 @@ def test_a_time_without_zone_is_not_written():
         name: str
 
     with pytest.raises(ValueError, match="has no zone"):
-        to_json(Two(datetime(2026, 1, 1), "a"))
+        to_json(Two(datetime(2026, 1, 1), "a"))  # noqa: DTZ001 -- on purpose
 
 
 @dataclass(frozen=True, slots=True)
