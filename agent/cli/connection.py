@@ -1,0 +1,203 @@
+"""The two doors of a running agent: its ECS API, signed, and its introspection API. Never Docker."""
+
+import http.client
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from agent.cli.failures import FAILED, NOT_FOUND, NOT_RUNNING, USAGE, Failure
+from agent.settings import BadSettings, Whereabouts, environment
+
+TIMEOUT = 15.0
+"""Seconds that the agent has for an answer. It answers from memory, so more would not help."""
+
+_TARGET = "AmazonEC2ContainerServiceV20141113"
+_PIECE = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """What signs requests, where they go, and for which region."""
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    endpoint: str
+    region: str
+
+
+class Connection:
+    """Asks the agent. Every verb raises ``Failure``."""
+
+    def __init__(self, where: Whereabouts, environ: Mapping[str, str]) -> None:
+        self.where = where
+        self._environ = environ
+
+    @classmethod
+    def find(cls, env_file: str | None = None) -> "Connection":
+        """The agent of this machine, as its settings say."""
+        environ = environment()
+        try:
+            return cls(Whereabouts.find(environ, Path(env_file) if env_file else None), environ)
+        except BadSettings as error:
+            raise Failure(f"the settings are wrong:\n{error}", USAGE) from error
+
+    def ecs(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """One call of the ECS API."""
+        keys = self.key_pair()
+        body = json.dumps(request).encode()
+        headers = {
+            "Content-Type": "application/x-amz-json-1.1",
+            "X-Amz-Target": f"{_TARGET}.{operation}",
+            "Host": urlsplit(keys.endpoint).netloc,
+        }
+        signed = _signed(keys, headers, body)
+        with _Exchange(keys.endpoint, "POST", "/", body=body, headers=signed) as answer:
+            document: dict[str, Any] = _json(answer, keys.endpoint)
+            if answer.status != http.client.OK:
+                raise _ecs_failure(answer.status, document)
+        return document
+
+    def key_pair(self) -> KeyPair:
+        """From the agent's data directory, or from the environment that ``berth env`` made."""
+        path = self.where.data_directory / "credentials.json"
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return KeyPair(
+                access_key_id=_one_of(content, "access_key_id", "accessKeyId"),
+                secret_access_key=_one_of(content, "secret_access_key", "secretAccessKey"),
+                endpoint=content.get("endpoint") or f"http://{self.where.api_address}",
+                region=content.get("region") or self.where.region,
+            )
+        except PermissionError as error:
+            return self._from_environment(f"{path} may be read by root only", error)
+        except FileNotFoundError as error:
+            missing = f"there is no {path}: the agent has not run here yet, or has another data directory"
+            return self._from_environment(missing, error)
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            raise Failure(
+                f"{path} is no key pair ({error}); restart the agent, it makes a new one"
+            ) from error
+
+    def get(self, path: str, **query: str | int | None) -> Any:
+        """One answer of the introspection API, as JSON."""
+        with self._asked(path, query) as answer:
+            document = _json(answer, self.introspection)
+            if answer.status == http.client.NOT_FOUND:
+                raise Failure(_said(document) or f"the agent does not know {path}", NOT_FOUND)
+            # 503 is how health says that something is wrong; its body says what
+            if answer.status not in (http.client.OK, http.client.SERVICE_UNAVAILABLE):
+                raise Failure(_said(document) or f"the agent answered {answer.status} to {path}")
+        return document
+
+    def stream(self, path: str, **query: str | int | None) -> Iterator[bytes]:
+        """Pieces of an answer of the introspection API, as they come."""
+        with self._asked(path, query, timeout=None) as answer:
+            if answer.status != http.client.OK:
+                said = _said(_json(answer, self.introspection))
+                code = NOT_FOUND if answer.status == http.client.NOT_FOUND else FAILED
+                raise Failure(said or f"the agent answered {answer.status} to {path}", code)
+            while piece := answer.read1(_PIECE):
+                yield piece
+
+    @property
+    def introspection(self) -> str:
+        """Where the introspection API is, as a URL."""
+        return f"http://{self.where.introspection_address}"
+
+    def _asked(
+        self, path: str, query: Mapping[str, str | int | None], timeout: float | None = TIMEOUT
+    ) -> "_Exchange":
+        text = urlencode({name: value for name, value in query.items() if value is not None})
+        return _Exchange(self.introspection, "GET", f"{path}?{text}" if text else path, timeout=timeout)
+
+    def _from_environment(self, why: str, error: OSError) -> KeyPair:
+        names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL_ECS")
+        key, secret, endpoint = (self._environ.get(name, "") for name in names)
+        # without the endpoint these would be real keys of the real cloud: never use them
+        if key and secret and urlsplit(endpoint).hostname in ("127.0.0.1", "::1", "localhost"):
+            return KeyPair(key, secret, endpoint.rstrip("/"), self.where.region)
+        code = FAILED if isinstance(error, PermissionError) else NOT_RUNNING
+        todo = "use sudo" if isinstance(error, PermissionError) else "start it as root: berth agent"
+        raise Failure(f"{why}; {todo}", code) from error
+
+
+class _Exchange:
+    """A request on a connection of its own, which is closed when its answer has been read."""
+
+    def __init__(
+        self,
+        base: str,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = TIMEOUT,
+    ) -> None:
+        self._base = base
+        self._request = (method, path, body, dict(headers or {}))
+        parts = urlsplit(base)
+        self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
+
+    def __enter__(self) -> http.client.HTTPResponse:
+        try:
+            self._connection.request(*self._request)
+            return self._connection.getresponse()
+        except ConnectionRefusedError as error:
+            raise Failure(
+                f"nothing listens on {self._base}: the agent is not running; start it as root: berth agent",
+                NOT_RUNNING,
+            ) from error
+        except TimeoutError as error:
+            raise Failure(
+                f"the agent did not answer within {TIMEOUT:.0f} s on {self._base}; its log says more"
+            ) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise Failure(f"cannot talk to the agent on {self._base}: {error}") from error
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+
+def _signed(keys: KeyPair, headers: dict[str, str], body: bytes) -> dict[str, str]:
+    # imported here: it takes longer than everything else this command does
+    from botocore.auth import SigV4Auth  # noqa: PLC0415
+    from botocore.awsrequest import AWSRequest  # noqa: PLC0415
+    from botocore.credentials import Credentials  # noqa: PLC0415
+
+    request = AWSRequest(method="POST", url=f"{keys.endpoint}/", data=body, headers=headers)
+    SigV4Auth(Credentials(keys.access_key_id, keys.secret_access_key), "ecs", keys.region).add_auth(request)
+    return dict(request.headers.items())
+
+
+def _json(answer: http.client.HTTPResponse, base: str) -> Any:
+    try:
+        body = answer.read()
+        return json.loads(body) if body else {}
+    except ValueError:
+        return {"message": body.decode(errors="replace").strip()}
+    except (OSError, http.client.HTTPException) as error:
+        raise Failure(f"the answer of {base} broke off: {error}") from error
+
+
+def _said(document: Any) -> str:
+    if not isinstance(document, dict):
+        return ""
+    return next((str(document[key]) for key in ("message", "Message", "error") if document.get(key)), "")
+
+
+def _ecs_failure(status: int, document: Any) -> Failure:
+    kind = str(document.get("__type", "")).rsplit("#", 1)[-1] if isinstance(document, dict) else ""
+    text = ": ".join(part for part in (kind, _said(document)) if part)
+    code = NOT_FOUND if kind.endswith("NotFoundException") else FAILED
+    return Failure(text or f"the agent answered {status}", code)
+
+
+def _one_of(content: Mapping[str, Any], *names: str) -> str:
+    for name in names:
+        if isinstance(content.get(name), str):
+            return str(content[name])
+    raise KeyError(f"expected {names[0]}")
