@@ -64,7 +64,7 @@ def span(seconds: float) -> str:
 
 
 def moment(value: object) -> datetime | None:
-    """A time in an answer: seconds since 1970 (ECS) or an ISO 8601 text (introspection). None: no such time."""
+    """A time in an answer: seconds since 1970 (ECS) or an ISO 8601 text (introspection). None: absent."""
     if isinstance(value, int | float):
         return datetime.fromtimestamp(value, UTC)
     if isinstance(value, str) and value:

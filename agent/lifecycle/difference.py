@@ -1,7 +1,6 @@
 """What changed between two states of a task, as log lines: one per fact, complete by construction."""
 
 from agent.model.state import Container, Sandbox, TaskState
-from agent.model.status import Health
 
 Value = str | int | None
 Line = tuple[str, dict[str, Value]]
@@ -53,10 +52,9 @@ def _of_container(before: Container, after: Container) -> list[Line]:
     if after.reason is not None and after.reason != before.reason:
         lines.append(("reason.set", {**who, "reason": str(after.reason)}))
     if after.health is not before.health:
-        change: dict[str, Value] = {**who, "old": before.health.value, "new": after.health.value}
-        if after.health is Health.UNHEALTHY:
-            change["output"] = after.health_output
-        lines.append(("health.changed", change))
+        output = after.health_output
+        old, new = before.health.value, after.health.value
+        lines.append(("health.changed", {**who, "old": old, "new": new, "output": output}))
     return lines
 
 
@@ -68,8 +66,11 @@ def _of_entity(who: dict[str, Value], before: Sandbox | Container, after: Sandbo
         lines.append(("status.raised", {**who, "old": before.status.name, "new": after.status.name}))
     trouble = after.trouble
     if trouble is not None and trouble != before.trouble:
-        retry: dict[str, Value] = {"failures": trouble.failures, "retry_at": trouble.retry_at.isoformat()}
-        lines.append(("step.postponed", {**who, **retry, "reason": str(trouble.reason)}))
+        retry_at = trouble.retry_at.isoformat()
+        why = str(trouble.reason)
+        lines.append(
+            ("step.postponed", {**who, "failures": trouble.failures, "retry_at": retry_at, "reason": why})
+        )
     if after.in_flight is not None and after.in_flight != before.in_flight:
         step = after.in_flight.step
         lines.append(("step.started", {**who, "step": step.name.value, "number": step.number}))

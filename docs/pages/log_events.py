@@ -1,0 +1,148 @@
+"""``docs/log-events.md``: every event that the agent logs, found by walking its syntax trees."""
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from docs.pages.problems import Undocumented
+from docs.pages.table import code, table
+
+ROOT = Path(__file__).resolve().parents[2]
+EVENT = re.compile(r"[a-z]+(_[a-z]+)*\.[a-z]+(_[a-z]+)*")
+LEVELS = {
+    "debug": "debug",
+    "info": "info",
+    "warning": "warn",
+    "error": "error",
+    "exception": "error",
+    "critical": "crit",
+}
+
+_LOGGERS = frozenset({"log", "_log", "logger", "_logger"})
+_NAMES_AS_DATA = {"agent/lifecycle/difference.py": "info", "agent/logs.py": "warning"}
+"""Files whose events stand in data instead of in calls."""
+
+_INTRODUCTION = """\
+# Log events
+
+*Generated from the calls in `agent/`. A renamed event is a visible change.*
+
+Every line has `timestamp` (UTC), `level` and `event`; lines about a task carry `task_id`. The name of an
+event is constant, everything variable is a key of its own. Keys that look secret are blotted out. One
+event name is written a limited number of times per second (`BERTH_LOG_LINES_PER_SECOND`); what was left
+out is counted in `lines.suppressed`.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class LogCall:
+    """One place that logs. ``name`` None: the event is no literal."""
+
+    path: str
+    line: int
+    name: str | None
+    level: str
+    keys: tuple[str, ...]
+
+
+def page() -> str:
+    """The whole text. Raise ``Undocumented`` if an event is no literal or is badly named."""
+    calls = list(log_calls())
+    bad = [call for call in calls if call.name is None or not EVENT.fullmatch(call.name)]
+    if bad:
+        places = "; ".join(f"{call.path}:{call.line} ({call.name or 'no literal'})" for call in bad)
+        raise Undocumented(f"an event must be a literal noun.past_participle: {places}")
+    rows = []
+    for name in sorted({call.name for call in calls if call.name}):
+        same = [call for call in calls if call.name == name]
+        keys = sorted({key for call in same for key in call.keys})
+        rows.append(
+            (
+                code(name),
+                ", ".join(sorted({call.level for call in same})),
+                ", ".join(code(key) for key in keys) or "-",
+                ", ".join(sorted({code(call.path.removeprefix("agent/")) for call in same})),
+            )
+        )
+    return "\n".join((_INTRODUCTION, table(("event", "level", "keys", "logged by"), rows))) + "\n"
+
+
+def log_calls(root: Path = ROOT) -> Iterator[LogCall]:
+    """Every event in the agent's source, in the order of files and lines."""
+    for path in sorted((root / "agent").rglob("*.py")):
+        relative = path.relative_to(root).as_posix()
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        if relative in _NAMES_AS_DATA:
+            yield from _named_in_data(relative, tree)
+        passed_on = {id(node) for node in _calls_that_pass_on(tree)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and _is_log_call(node) and id(node) not in passed_on:
+                yield _described(relative, node)
+
+
+def _named_in_data(path: str, tree: ast.Module) -> Iterator[LogCall]:
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Tuple | ast.Dict | ast.Call):
+            continue
+        literals = _literals(node)
+        if literals:
+            level = LEVELS[_NAMES_AS_DATA[path]]
+            keys = tuple(
+                sorted({key for inner in ast.walk(node) for key in _keys(inner)} - {"event", "level"})
+            )
+            yield LogCall(path, node.lineno, literals[0], level, keys)
+
+
+def _literals(node: ast.Tuple | ast.Dict | ast.Call) -> list[str]:
+    parts: list[ast.expr] = []
+    if isinstance(node, ast.Tuple):
+        parts = node.elts[:1]
+    elif isinstance(node, ast.Dict):
+        parts = [value for key, value in zip(node.keys, node.values, strict=True) if _text(key) == "event"]
+    elif not _is_log_call(node):
+        parts = node.args[:1]
+    texts = [_text(part) for part in parts]
+    return [text for text in texts if text is not None and EVENT.fullmatch(text)]
+
+
+def _keys(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Dict):
+        # {**who, …} in difference.py: who is a container, or "of" the task or its sandbox
+        spread = ["container", "of"] if None in node.keys else []
+        return [text for key in node.keys if (text := _text(key)) is not None] + spread
+    if isinstance(node, ast.Call):
+        return [keyword.arg for keyword in node.keywords if keyword.arg and keyword.arg != "exc_info"]
+    return []
+
+
+def _calls_that_pass_on(tree: ast.Module) -> Iterator[ast.Call]:
+    """``for event, fields in differences(…): log.info(event, …)``: the names stand in ``difference.py``."""
+    for loop in ast.walk(tree):
+        if (
+            isinstance(loop, ast.For)
+            and isinstance(loop.iter, ast.Call)
+            and isinstance(loop.iter.func, ast.Name)
+            and loop.iter.func.id == "differences"
+        ):
+            yield from (node for node in ast.walk(loop) if isinstance(node, ast.Call) and _is_log_call(node))
+
+
+def _is_log_call(node: ast.Call) -> bool:
+    if not isinstance(node.func, ast.Attribute) or node.func.attr not in LEVELS:
+        return False
+    receiver = node.func.value
+    name = receiver.id if isinstance(receiver, ast.Name) else getattr(receiver, "attr", "")
+    return name in _LOGGERS
+
+
+def _described(path: str, node: ast.Call) -> LogCall:
+    assert isinstance(node.func, ast.Attribute)  # noqa: S101 - _is_log_call has looked
+    name = _text(node.args[0]) if node.args else None
+    keys = tuple(keyword.arg for keyword in node.keywords if keyword.arg and keyword.arg != "exc_info")
+    return LogCall(path, node.lineno, name, LEVELS[node.func.attr], keys)
+
+
+def _text(node: ast.expr | None) -> str | None:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None

@@ -1,0 +1,94 @@
+"""``docs/settings.md``: every variable, from the tables in ``agent.settings``."""
+
+from agent.settings.files import ENV_FILE, JSON_FILE
+from agent.settings.ineffective import FOR_LIBRARIES, INEFFECTIVE
+from agent.settings.load import ENV_FILE_VARIABLE, JSON_FILE_VARIABLE
+from agent.settings.variables import VARIABLES, Beyond, Computed, Variable
+from docs.pages.table import code, table
+
+_INTRODUCTION = f"""\
+# Settings
+
+*Generated from `agent/settings/`. Change that package, then run `make docs`.*
+
+The names and meanings are those of the ECS agent where there is one; `BERTH_…` is ours. A value comes
+from the first of these that has one:
+
+1. the environment,
+2. the env file: `berth agent --env-file FILE`, else `{ENV_FILE_VARIABLE}`, else `{ENV_FILE}` if it
+   exists,
+3. the JSON file: `{JSON_FILE_VARIABLE}`, else `{JSON_FILE}` if it exists
+   (one object; its keys are the variables' own names or the ECS agent's field names below),
+4. the default.
+
+`berth config` prints each value with its source. An empty value counts as not set. The env file has
+`NAME=VALUE` lines as `docker --env-file` and systemd read them: `#` and `;` begin comment lines, the
+first `=` splits, a value in quotes loses them, a backslash at the end of an unquoted line joins it with
+the next.
+
+The agent starts only when every value can be understood, and says all mistakes at once. (The ECS agent
+falls back to the default and says so in its log.) Values outside their limits are refused, or replaced
+with a warning where the ECS agent does that. Names that begin with `ECS_` or `BERTH_` and are not known
+get a warning with a suggestion.
+
+Durations are written as in Go: `30s`, `10m`, `1h30m`, `100ms`. Booleans: `true`, `false`, `1`, `0`, `t`,
+`f`.
+
+## Variables
+"""
+
+_WITHOUT_EFFECT = """\
+This version knows these variables of the ECS agent and does not act upon them. Setting one to anything but
+the value that holds anyway logs a warning.
+"""
+
+
+def page() -> str:
+    """The whole text."""
+    rows = [
+        (_names(variable), variable.kind.name, _default(variable), _meaning(variable))
+        for variable in VARIABLES
+    ]
+    keys = [(code(key), code(variable.name)) for variable in VARIABLES for key in variable.json_keys]
+    parts = [
+        _INTRODUCTION,
+        table(("variable", "type", "default", "meaning"), rows),
+        "\n## Known, without effect\n",
+        _WITHOUT_EFFECT,
+        table(
+            ("variable", "why", "holds anyway"),
+            [(code(known.name), known.reason, code(known.holds or "")) for known in INEFFECTIVE],
+        ),
+        "\n## Read by libraries\n",
+        "These act from the environment only; in a file they do nothing, and a warning says so.\n",
+        table(("variable", "what reads it"), [(code(known.name), known.reason) for known in FOR_LIBRARIES]),
+        "\n## Names in the JSON file\n",
+        table(("key", "variable"), keys),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _names(variable: Variable) -> str:
+    return " or ".join(code(name) for name in (variable.name, *variable.aliases))
+
+
+def _default(variable: Variable) -> str:
+    if variable.default is None:
+        return "-"
+    return variable.default.explanation if isinstance(variable.default, Computed) else code(variable.default)
+
+
+def _meaning(variable: Variable) -> str:
+    sentences = [variable.meaning]
+    show = variable.kind.show
+    limits = []
+    if variable.low is not None:
+        limits.append(f"at least {show(variable.low)}")
+    if variable.high is not None:
+        limits.append(f"at most {show(variable.high)}")
+    if limits:
+        otherwise = "" if variable.beyond is Beyond.REFUSED else f", otherwise {variable.beyond.value}"
+        sentences.append(f"{' and '.join(limits).capitalize()}{otherwise}.")
+    else:
+        sentences.append(f"Expected: {variable.kind.expected}." if variable.kind.name == "word" else "")
+    return " ".join(sentence for sentence in sentences if sentence)
