@@ -12,17 +12,20 @@ log = structlog.get_logger()
 _LIMIT = 10.0  # seconds for one run of nft; a loaded machine with thousands of rules needs one or two
 
 
+Rules = tuple[tuple[str, ...], ...]
+
+
 class Firewall:
     """The table. ``nft``: name or path of the program."""
 
     def __init__(self, plan: FirewallPlan, *, nft: str = "nft") -> None:
         self._plan = plan
         self._nft = nft
-        self._listing: str | None = None
+        self._standing: Rules | None = None
 
     async def ensure(self) -> bool:
-        """Put the table there unless it is there unchanged; whether it had to be put. Raise ``CannotStart``."""
-        if self._listing is not None and await self._list() == self._listing:
+        """Put the table there unless it is there unchanged; whether it was put. Raise ``CannotStart``."""
+        if self._standing is not None and await self._list() == self._standing:
             return False
         code, _, problem = await self._run("-f", "-", text=ruleset(self._plan))
         if code != 0:
@@ -32,12 +35,12 @@ class Firewall:
                 is_final=False,
             )
         # The kernel writes rules in its own way, so what it says now is what is compared with later.
-        self._listing = await self._list()
+        self._standing = await self._list()
         return True
 
     async def remove(self) -> bool:
         """Drop the table whole; whether there was one. Raise ``CannotStart`` if nft cannot be run."""
-        self._listing = None
+        self._standing = None
         if await self._list() is None:
             return False
         code, _, problem = await self._run("delete", "table", FAMILY, self._plan.table)
@@ -47,9 +50,9 @@ class Firewall:
             )
         return True
 
-    async def _list(self) -> str | None:
+    async def _list(self) -> Rules | None:
         code, listing, _ = await self._run("-s", "list", "table", FAMILY, self._plan.table)
-        return listing if code == 0 else None
+        return _rules(listing) if code == 0 else None
 
     async def _run(self, *arguments: str, text: str = "") -> tuple[int, str, str]:
         try:
@@ -73,6 +76,11 @@ class Firewall:
                 process.kill()
                 await process.wait()
         return process.returncode or 0, out.decode("utf-8", "replace"), _first_line(err)
+
+
+def _rules(listing: str) -> Rules:
+    # The kernel lists the members of a set in an order that changes by itself, so order counts between lines only.
+    return tuple(tuple(sorted(line.replace(",", " ").split())) for line in listing.splitlines())
 
 
 def _first_line(output: bytes) -> str:

@@ -54,7 +54,7 @@ def ruleset(plan: FirewallPlan) -> str:
         ),
         "from_tasks": (
             f"ip daddr {endpoint} tcp dport 80 accept",
-            "icmp type echo-request accept",
+            f"ip daddr {{ {endpoint}, {links.gateway.ip} }} icmp type echo-request accept",
             "icmpv6 type { echo-request, nd-neighbor-solicit, nd-neighbor-advert } accept",
             *to_routes,
             "drop",

@@ -1,9 +1,10 @@
 """One listening socket per allowed interface, so that nobody else can even connect to the endpoint."""
 
 import asyncio
+import contextlib
 import errno
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,12 +126,9 @@ def holder_of(port: int, *, proc: Path = Path("/proc")) -> str | None:
     inodes = _listening_inodes(port, proc)
     if not inodes:
         return None
+    wanted = {f"socket:[{inode}]" for inode in inodes}
     for process in sorted(proc.glob("[0-9]*"), key=lambda path: int(path.name)):
-        try:
-            links = {str(link.readlink()) for link in (process / "fd").iterdir()}
-        except OSError:
-            continue  # it has ended, or it is not ours to look at
-        if any(f"socket:[{inode}]" in links for inode in inodes):
+        if not wanted.isdisjoint(_open_files(process)):
             return f"{_name_of(process)} (pid {process.name})"
     return None
 
@@ -165,6 +163,15 @@ def _listening_inodes(port: int, proc: Path) -> frozenset[str]:
             if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
                 inodes.add(fields[9])
     return frozenset(inodes)
+
+
+def _open_files(process: Path) -> Iterator[str]:
+    try:
+        for link in (process / "fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                yield str(link.readlink())
+    except OSError:
+        return  # it has ended, or it is not ours to look at
 
 
 def _name_of(process: Path) -> str:
