@@ -8,7 +8,8 @@ from cni_plugins.bridge import plan
 from cni_plugins.bridge.config import BridgeConfig, TaskAddresses, parse_config, task_addresses
 from cni_plugins.bridge.leases import Ipam
 from cni_plugins.kernel import addresses, links, operations
-from cni_plugins.kernel.errors import EEXIST, EXFULL, GONE
+from cni_plugins.kernel.errors import EEXIST, EXFULL, GONE, KernelRefused
+from cni_plugins.kernel.farewell import delete_link_of
 from cni_plugins.kernel.links import Link
 from cni_plugins.kernel.marks import Mark, read_mark
 from cni_plugins.kernel.namespaces import Namespace, find_namespace, open_namespace, require_other
@@ -57,7 +58,7 @@ def delete(call: Call) -> None:
     host = Netlink()
     if there is not None:
         require_other(there, call.arguments)
-        _unplug(host, there.netlink(), config, call)
+        _unplug(host, there, config, call)
     else:
         _unplug_by_mark(host, config, call)
     if config.ipam_type:
@@ -220,7 +221,8 @@ def _undo(  # each argument is something that may have been made
     call.log.warning("add.undone", troubles=troubles)
 
 
-def _unplug(host: Netlink, inside: Netlink, config: BridgeConfig, call: Call) -> None:
+def _unplug(host: Netlink, there: Namespace, config: BridgeConfig, call: Call) -> None:
+    inside = there.netlink()
     leg = links.find_link(inside, call.arguments.ifname)
     if leg is None:
         return
@@ -229,9 +231,9 @@ def _unplug(host: Netlink, inside: Netlink, config: BridgeConfig, call: Call) ->
     if bridge is not None:
         operations.undo(host, plan.unpin(bridge.index, held))
     try:
-        operations.apply(inside, [Operation(f"delete {leg.name}", links.delete_link(leg.index), tolerated=GONE)])
-    except OperationFailed as error:
-        raise CniError(FAILED, f"bridge DEL: {error}") from error
+        delete_link_of(there, leg.index)
+    except KernelRefused as refusal:
+        raise CniError(FAILED, f"bridge DEL: unable to delete {leg.name}: {refusal}") from refusal
 
 
 def _unplug_by_mark(host: Netlink, config: BridgeConfig, call: Call) -> None:

@@ -18,7 +18,7 @@ _INET6, _ADDR_GEN_MODE = 10, 8
 _ADDR_GEN_NONE = 1
 _PORT_LEARNING, _PORT_ISOLATED, _PORT_LOCKED = 8, 33, 39  # IFLA_BRPORT_*
 _SKIP_STATISTICS = 1 << 3
-_HEADER = Struct("=BxHiII")
+_HEADER = Struct("=BxHiII")  # family, type, index, flags, change
 
 
 class Link(Record):
@@ -64,6 +64,15 @@ def find_link_at(netlink: Netlink, index: int) -> Link | None:
 def parse_notification(reply: rt.Reply) -> Link | None:
     """The link that a notification tells of, or None if it tells of something else."""
     return _parse(reply.body) if reply.kind == rt.NEWLINK else None
+
+
+def deleted_index(reply: rt.Reply) -> int:
+    """The index of the link whose end a notification tells, or 0.
+
+    A port that leaves its bridge is told with the same kind in the bridge's family; that is not its end.
+    """
+    family, _, index, _, _ = _HEADER.unpack_from(reply.body) if reply.kind == rt.DELLINK else (0, 0, 0, 0, 0)
+    return int(index) if family == 0 else 0
 
 
 def new_bridge(name: str, mac: bytes, mtu: int) -> Message:
