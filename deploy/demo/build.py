@@ -41,14 +41,14 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def build() -> tuple[Image, ...]:
-    """Build the images for this machine. Raise ``DemoBuildError`` if there is no static busybox."""
+def build(tag: str = "latest") -> tuple[Image, ...]:
+    """Build the images for this machine, with this tag. Raise ``DemoBuildError`` if there is no static busybox."""
     architecture = _ARCHITECTURE_OF_MACHINE.get(platform.machine())
     if architecture is None:
         raise DemoBuildError(f"machine {platform.machine()!r} is not supported; expected x86_64 or aarch64")
     busybox = find_busybox()
     listing = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True)
-    return demo_images(busybox.read_bytes(), sorted(listing.stdout.split()), architecture)
+    return demo_images(busybox.read_bytes(), sorted(listing.stdout.split()), architecture, tag)
 
 
 def find_busybox(places: tuple[Path, ...] = BUSYBOX_PLACES) -> Path:

@@ -8,7 +8,9 @@ from pause.image import Architecture, Entry, File, Folder, Image, ImageConfig, L
 ROOTFS = Path(__file__).with_name("rootfs")
 
 
-def demo_images(busybox: bytes, applets: Sequence[str], architecture: Architecture) -> tuple[Image, ...]:
+def demo_images(
+    busybox: bytes, applets: Sequence[str], architecture: Architecture, tag: str = "latest"
+) -> tuple[Image, ...]:
     """Build ``berth/demo-web``, ``berth/demo-api`` and ``berth/demo-job``.
 
     ``busybox`` is a statically linked busybox for the architecture; each of the ``applets`` (names such as
@@ -19,9 +21,9 @@ def demo_images(busybox: bytes, applets: Sequence[str], architecture: Architectu
     api = ImageConfig(architecture, entrypoint=("/bin/serve",), ports=(8080,))
     job = ImageConfig(architecture, entrypoint=("/bin/job",), command=("echo", "done"))
     return (
-        build_image("berth/demo-web:latest", web, (*base, *_files("web"))),
-        build_image("berth/demo-api:latest", api, (*base, *_files("api"))),
-        build_image("berth/demo-job:latest", job, (*base, *_files("job"))),
+        build_image(f"berth/demo-web:{tag}", web, (*base, *_files("web"))),
+        build_image(f"berth/demo-api:{tag}", api, (*base, *_files("api"))),
+        build_image(f"berth/demo-job:{tag}", job, (*base, *_files("job"))),
     )
 
 

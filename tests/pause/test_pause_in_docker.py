@@ -145,7 +145,11 @@ def test_orphans_of_a_container_in_its_process_namespace_are_reaped(
     pause = start("--network", "none", pause_image.name)
     joined = start(
         *("--network", "none", "--pid", f"container:{pause}", shell_image.name),
-        *("sh", "-c", "i=0; while [ $i -lt 10 ]; do (sleep 0.2 &); i=$((i+1)); done; echo orphaned; sleep 60"),
+        *(
+            "sh",
+            "-c",
+            "i=0; while [ $i -lt 10 ]; do (sleep 0.2 &); i=$((i+1)); done; echo orphaned; sleep 60",
+        ),
     )
 
     deadline = time.monotonic() + 20
