@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def build(tag: str = "latest") -> tuple[Image, ...]:
-    """Build the images for this machine, with this tag. Raise ``DemoBuildError`` if there is no static busybox."""
+    """Build the images for this machine. Raise ``DemoBuildError`` if there is no static busybox."""
     architecture = _ARCHITECTURE_OF_MACHINE.get(platform.machine())
     if architecture is None:
         raise DemoBuildError(f"machine {platform.machine()!r} is not supported; expected x86_64 or aarch64")
