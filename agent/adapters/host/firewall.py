@@ -79,7 +79,7 @@ class Firewall:
 
 
 def _rules(listing: str) -> Rules:
-    # The kernel lists the members of a set in an order that changes by itself, so order counts between lines only.
+    # the kernel lists the members of a set in an order of its own; only the order of lines has a meaning
     return tuple(tuple(sorted(line.replace(",", " ").split())) for line in listing.splitlines())
 
 

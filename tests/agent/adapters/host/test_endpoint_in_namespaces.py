@@ -168,22 +168,22 @@ def test_a_restart_takes_over_what_is_there(lab):
 
 def test_rules_that_somebody_flushed_are_put_back_and_reported(lab, tasks):
     lab.inside(lab.host, "nft", "flush", "ruleset")
-    report = say(lab.agent, "look", "health")
+    report = say(lab.agent, "look", "health {")
     assert "had been changed or removed" in report
     a, _ = tasks
     assert lab.open_ports(a, "169.254.172.1", 80, 80) == []
-    assert "had been changed" not in say(lab.agent, "look", "health")
+    assert "had been changed" not in say(lab.agent, "look", "health {")
 
 
 def test_an_address_that_somebody_removed_is_put_back_and_reported(lab, tasks):
     lab.inside(lab.host, "ip", "addr", "del", "169.254.170.2/32", "dev", "lo")
-    assert "169.254.170.2" in say(lab.agent, "look", "health")
+    assert "169.254.170.2" in say(lab.agent, "look", "health {")
     assert lab.ask(tasks[0], "/v2/credentials/task-id-1")[0] == 200
 
 
 def test_a_set_route_localnet_is_reported(lab, tasks):
     lab.inside(lab.host, "sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1")
-    assert "sysctl -w net.ipv4.conf.all.route_localnet=0" in say(lab.agent, "look", "health")
+    assert "sysctl -w net.ipv4.conf.all.route_localnet=0" in say(lab.agent, "look", "health {")
 
 
 def test_everything_is_removed_without_a_trace(lab):
