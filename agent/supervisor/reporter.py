@@ -83,7 +83,6 @@ class Reporter:
             log.warning("report.rejected", task_arn=report.task_arn, status=report.status, reason=str(error))
         else:
             self._health.report("backend", None)
-            log.debug("report.accepted", task_arn=report.task_arn, status=report.status)
         if self._accepted is not None:
             self._accepted(ReportAccepted(self._clock.now(), report))
         return True
