@@ -1,1 +1,1 @@
-"""The simulated VPC: subnets, a router and network interfaces made of kernel links, so a laptop looks like EC2."""
+"""The simulated VPC: subnets, a router and interfaces made of kernel links, so a laptop looks like EC2."""

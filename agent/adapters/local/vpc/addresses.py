@@ -59,7 +59,7 @@ def eni_id(seed: str) -> str:
 
 
 def mac_address(seed: str, *, used: Iterable[str] = ()) -> str:
-    """A locally administered unicast MAC for a seed such as an interface id, different from all in ``used``."""
+    """A locally administered unicast MAC for a seed such as an interface id; none of those in ``used``."""
     taken = {text.lower() for text in used}
     attempt = 0
     while True:

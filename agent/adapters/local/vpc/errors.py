@@ -6,7 +6,10 @@ class VpcError(Exception):
 
 
 class BadVpcPlan(VpcError):
-    """The plan contradicts itself. ``problems`` lists all of them; each names field, value and what was expected."""
+    """The plan contradicts itself.
+
+    ``problems`` lists all of them; each names the field, the value and what was expected.
+    """
 
     def __init__(self, problems: tuple[str, ...]) -> None:
         self.problems = problems
@@ -31,7 +34,7 @@ class NameTaken(VpcError):
 
 
 class InterfaceConflict(VpcError):
-    """An interface exists with other properties than asked for, or its address belongs to another interface."""
+    """An interface exists with other properties than asked for, or its address belongs to another."""
 
 
 class KernelRefused(VpcError):

@@ -1,11 +1,12 @@
-"""Other hosts of the VPC: namespaces with one interface each, from which tasks can be reached as from an EC2 instance."""
+"""Other hosts of the VPC: namespaces with one interface each, to reach tasks as from an EC2 instance."""
 
 import os
 import re
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from agent.adapters.local.vpc import layout, namespaces
-from agent.adapters.local.vpc.errors import BadVpcPlan, NameTaken
+from agent.adapters.local.vpc.errors import BadVpcPlan, InterfaceConflict, NameTaken
 from agent.adapters.local.vpc.namespaces import NamespaceThread
 from agent.adapters.local.vpc.netlink import Rtnetlink
 from agent.adapters.local.vpc.plan import InterfacePlan, SubnetPlan, gateway, gateway_ipv6
@@ -17,16 +18,24 @@ _LOOPBACK = 1
 _LINK = "eth0"
 
 
-def ensure_host(
-    router: Router, thread: NamespaceThread, namespace: str, name: str, eni: InterfacePlan, subnet: SubnetPlan
-) -> None:
+@dataclass(frozen=True, slots=True)
+class HostPlan:
+    """A host called ``name`` of the router ``namespace``, with one interface in that subnet."""
+
+    namespace: str
+    name: str
+    eni: InterfacePlan
+    subnet: SubnetPlan
+
+
+def ensure_host(router: Router, thread: NamespaceThread, host: HostPlan) -> None:
     """A namespace ``<namespace>-<name>`` with that interface up and a default route. Safe to repeat.
 
     Raises BadVpcPlan for a name that cannot be used, NameTaken when such a namespace is not ours.
     """
-    if not _NAME.fullmatch(name):
-        raise BadVpcPlan((f"name {name!r}: expected up to 32 lower-case letters, digits and dashes",))
-    full_name = layout.host_namespace(namespace, name)
+    if not _NAME.fullmatch(host.name):
+        raise BadVpcPlan((f"name {host.name!r}: expected up to 32 lower-case letters, digits and dashes",))
+    full_name = layout.host_namespace(host.namespace, host.name)
     descriptor = namespaces.opened(full_name)
     if descriptor is None:
         descriptor = thread.create(full_name)
@@ -34,15 +43,19 @@ def ensure_host(
         with thread.inside(descriptor):
             netlink = Rtnetlink()
         try:
-            _mark(netlink, namespace, full_name)
+            _mark(netlink, host.namespace, full_name)
+            wanted = layout.mark(layout.host_role(host.name), host.eni)
+            for _, found in router.links():
+                if found.role == wanted.role and found != wanted:
+                    router.detach(found.eni_id)
             router.attach(
-                layout.mark(layout.host_role(name), eni),
-                group=layout.subnet_group(subnet.subnet_id),
-                mtu=eni.mtu,
+                wanted,
+                group=layout.subnet_group(host.subnet.subnet_id),
+                mtu=host.eni.mtu,
                 peer=_LINK,
                 peer_namespace=descriptor,
             )
-            _configure(netlink, eni, subnet)
+            _configure(netlink, host.eni, host.subnet)
         finally:
             netlink.close()
     finally:
@@ -78,7 +91,9 @@ def _mark(netlink: Rtnetlink, namespace: str, full_name: str) -> None:
 
 
 def _configure(netlink: Rtnetlink, eni: InterfacePlan, subnet: SubnetPlan) -> None:
-    link = next(link for link in netlink.links() if link.mac_address == eni.mac_address)
+    link = next((link for link in netlink.links() if link.mac_address == eni.mac_address), None)
+    if link is None:
+        raise InterfaceConflict(f"interface {eni.eni_id} of the host was moved out of its namespace")
     netlink.ensure_address(link.index, IPv4Address(eni.ipv4_address), subnet.ipv4_network.prefixlen)
     netlink.set_up(link.index)
     netlink.ensure_route(OUTSIDE[0], link.index, via=gateway(subnet))

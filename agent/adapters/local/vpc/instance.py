@@ -1,4 +1,4 @@
-"""The machine as a host of the VPC, as an EC2 instance is: one link, its address, and a route for the VPC's range."""
+"""The machine as a host of the VPC, as an EC2 instance is: one link, its address, one route."""
 
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
@@ -19,8 +19,8 @@ def ensure_instance_interface(
 ) -> None:
     """The machine's link into the VPC. Safe to repeat; with another address the link is made anew.
 
-    Raises CidrInUse before anything is changed when the machine uses the VPC's range already, NameTaken when it has
-    a foreign link ``berth0``.
+    Raises CidrInUse, before anything is changed, when the machine uses the VPC's range already, and NameTaken
+    when it has a foreign link ``berth0``.
     """
     mark = layout.mark(ROLE, eni)
     ours = tuple((link, found) for link, found in router.links() if found.role == ROLE)
@@ -52,7 +52,7 @@ def refuse_overlap(plan: VpcPlan, machine: Rtnetlink, own_link: int | None) -> N
         vpc, what = found
         setting = "BERTH_VPC_CIDR" if vpc.version == 4 else "BERTH_VPC_IPV6_CIDR"  # noqa: PLR2004
         raise CidrInUse(
-            f"the VPC's range {vpc} overlaps {what} of this machine: choose a range that is free with {setting}"
+            f"the VPC's range {vpc} overlaps {what} of this machine: choose a free range with {setting}"
         )
 
 
@@ -63,7 +63,7 @@ def overlaps(
     names: dict[int, str],
     own_link: int | None,
 ) -> Iterator[tuple[IPv4Network | IPv6Network, str]]:
-    """(range, what it collides with) for every collision. Default routes and our own link do not count. Pure."""
+    """(range, what it collides with) for every collision; default routes and our own link do not count."""
     foreign_routes = [
         route
         for route in routes

@@ -1,6 +1,7 @@
-"""How the router namespace is laid out: names, marks, switches and rules. Pure; nothing here touches the kernel."""
+"""How the router namespace is laid out: names, marks, switches and rules. Nothing touches the kernel."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 
 from agent.adapters.local.vpc.plan import InterfacePlan, SubnetPlan, VpcPlan
@@ -12,9 +13,12 @@ ROUTER_MAC = "0e:00:00:00:00:01"
 #: The link group of the machine's own interface; the filter knows it by this number.
 INSTANCE_GROUP = 1
 TABLE = "berth"
+#: How the alias of a router's loopback begins.
+ROUTER_ALIAS = "berth vpc "
 
 _FIRST_SUBNET_GROUP = 0x10000
 _ABSENT = "-"
+_ROUTER_LINK = re.compile(r"r[0-9a-f]{14}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ def parsed(alias: str) -> Mark | None:
 
 def router_alias(plan: VpcPlan) -> str:
     """What the router's loopback says: this namespace is the router of that VPC."""
-    return f"berth vpc {plan.vpc_id}"
+    return f"{ROUTER_ALIAS}{plan.vpc_id}"
 
 
 def host_alias(namespace: str) -> str:
@@ -72,13 +76,21 @@ def host_role(name: str) -> str:
 
 
 def machine_link(eni_id: str) -> str:
-    """The interface's first name on the machine (11 of its 17 digits); it changes when it is moved into a task."""
-    return f"eni{eni_id[-11:]}"
+    """The interface's first name on the machine; it changes when the interface is moved into a task.
+
+    Not ``en...``: several distributions run a DHCP client on every link whose name begins so.
+    """
+    return f"berth-{eni_id[-9:]}"
 
 
 def router_link(eni_id: str) -> str:
     """The name of the router's end. Link names have at most 15 characters."""
     return f"r{eni_id[-14:]}"
+
+
+def is_router_link(name: str) -> bool:
+    """Whether a link in the router's namespace is one of the router's, by its name."""
+    return _ROUTER_LINK.fullmatch(name) is not None
 
 
 def subnet_group(subnet_id: str) -> int:
@@ -88,7 +100,7 @@ def subnet_group(subnet_id: str) -> int:
 
 
 def switches(plan: VpcPlan) -> tuple[tuple[str, str], ...]:
-    """Settings below /proc/sys/net of the router namespace, in order. ``default`` is what later links inherit."""
+    """Settings below /proc/sys/net of the router namespace, in order; later links inherit ``default``."""
     has_ipv6 = plan.ipv6_cidr is not None
     both = ("all", "default")
     ipv4 = {
@@ -125,9 +137,9 @@ def link_switches(link: str) -> tuple[tuple[str, str], ...]:
 def ruleset(plan: VpcPlan) -> str:
     """The router's nftables rules, as one transaction that replaces whatever was there before.
 
-    They depend on the plan only, never on which interfaces exist: links find their rules by group. Two places are
-    kept free on purpose. Security groups: chains per interface, called from ``forward`` behind the last rule.
-    NAT to the outside: a ``nat`` chain here, together with a default route (see ``router.OUTSIDE``).
+    They depend on the plan only, never on which interfaces exist: links find their rules by group.
+    Two places are kept free on purpose. Security groups: chains per interface, called from ``forward`` behind
+    its last rule. NAT to the outside: a ``nat`` chain here and a default route (see ``router.OUTSIDE``).
     """
     lines = [
         f"table inet {TABLE} {{}}",
@@ -145,7 +157,7 @@ def ruleset(plan: VpcPlan) -> str:
         "  }",
         "  chain forward {",
         "    type filter hook forward priority filter; policy accept;",
-        # The machine is a host of the VPC that may ask, but is not asked: its sockets were not opened for tasks.
+        # The machine may ask, but is not asked: its listening sockets were not opened for tasks.
         f"    oifgroup {INSTANCE_GROUP} ct state established,related accept",
         f"    oifgroup {INSTANCE_GROUP} icmp type echo-request accept",
         f"    oifgroup {INSTANCE_GROUP} icmpv6 type echo-request accept",

@@ -1,4 +1,4 @@
-"""Network namespaces from Python 3.11: one thread that may enter them, and names under /run/netns as ip-netns has them."""
+"""Network namespaces in Python 3.11: one thread that may enter them, and their names under /run/netns."""
 
 import asyncio
 import ctypes
@@ -45,7 +45,7 @@ class NamespaceThread:
         return await loop.run_in_executor(self._executor, lambda: work(*args, **kwargs))
 
     def home(self) -> int:
-        """A descriptor of the thread's home namespace. To be called on the thread; stays owned by this object."""
+        """A descriptor of the thread's home namespace, owned by this object. To be called on the thread."""
         if self._home is None:
             # thread-self, because /proc/self/ns/net is the main thread's namespace.
             self._home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -107,7 +107,7 @@ def opened(name: str) -> int | None:
 def is_same(descriptor: int, name: str) -> bool:
     """Whether the descriptor is the namespace which has that name now."""
     try:
-        named = os.stat(DIRECTORY / name)
+        named = (DIRECTORY / name).stat()
     except FileNotFoundError:
         return False
     mine = os.fstat(descriptor)
@@ -117,7 +117,7 @@ def is_same(descriptor: int, name: str) -> bool:
 def names(prefix: str) -> tuple[str, ...]:
     """All names of namespaces that begin so."""
     try:
-        return tuple(sorted(name for name in os.listdir(DIRECTORY) if name.startswith(prefix)))
+        return tuple(sorted(path.name for path in DIRECTORY.iterdir() if path.name.startswith(prefix)))
     except FileNotFoundError:
         return ()
 
@@ -180,7 +180,7 @@ def _prepare_directory() -> None:
 def _give_directory_back() -> None:
     try:
         made = os.getxattr(DIRECTORY, _MADE_BY_US)
-        if os.listdir(DIRECTORY):
+        if any(DIRECTORY.iterdir()):
             return
     except OSError:
         return  # not there, or not ours

@@ -1,4 +1,4 @@
-"""rtnetlink in one namespace: the few requests that the simulated VPC needs, with errors that name what was tried."""
+"""rtnetlink in one namespace: what the simulated VPC needs, with errors that name what was tried."""
 
 import errno
 import os
@@ -21,8 +21,8 @@ Network = IPv4Network | IPv6Network
 _IFF_UP = 1
 _IFA_F_NODAD = 2
 _RTNH_F_ONLINK = 4
-_RTM_NEWNEIGH, _RTM_DELNEIGH = 28, 29
-_NLM_REQUEST_ACK, _NLM_CREATE = 0x5, 0x400
+_RTM_NEWNEIGH, _RTM_DELNEIGH, _RTM_GETNEIGH = 28, 29, 30
+_NLM_REQUEST_ACK, _NLM_CREATE, _NLM_DUMP = 0x5, 0x400, 0x301
 _NTF_PROXY = 8
 _NDA_DST = 1
 _LOCAL_TABLE = 255
@@ -109,7 +109,7 @@ class Rtnetlink:
         peer_mac: str,
         peer_namespace: int,
     ) -> int:
-        """A veth pair, the peer born in the namespace of that descriptor; both ends down. Returns our end's index."""
+        """A veth pair, both ends down, the peer born in that descriptor's namespace. Returns our index."""
         with _refusals(f"create link {name} with peer {peer}"):
             self._ip.link(
                 "add",
@@ -134,7 +134,7 @@ class Rtnetlink:
             self._ip.link("del", index=index)
 
     def delete_group(self, group: int) -> None:
-        """Delete all links of a group at once, which costs the kernel as much as deleting one. Fine when empty."""
+        """Delete all links of a group at once, which costs as much as deleting one. Fine when empty."""
         with _refusals(f"delete links of group {group}", fine=errno.ENODEV):
             self._ip.link("del", group=group)
 
@@ -163,7 +163,7 @@ class Rtnetlink:
         )
 
     def claim_route(self, destination: Network, link: int, *, source: Address | None = None) -> int | None:
-        """Route the range through the link, unless there is a route for it; returns the link that has it now."""
+        """Route the range through the link unless it has a route. Returns the link that has it now."""
         wanted = _route_request(destination, link, source)
         try:
             with _refusals(f"route {destination} through link {link}"):
@@ -180,7 +180,7 @@ class Rtnetlink:
     def ensure_route(
         self, destination: Network, link: int, *, via: Address | None = None, source: Address | None = None
     ) -> None:
-        """Route the range through the link. ``via`` need not be in a connected range. Replaces another route."""
+        """Route the range through the link, instead of another. ``via`` need not be in a connected range."""
         wanted = _route_request(destination, link, source)
         if via is not None:
             wanted.pop("scope", None)
@@ -216,12 +216,11 @@ class Rtnetlink:
 
     def proxies(self) -> frozenset[Proxy]:
         """All IPv6 addresses for which the router answers, by link."""
+        # As numbers, since neigh("dump", flags=...) only filters the answers and does not ask for proxies.
+        dump = (_RTM_GETNEIGH, _NLM_DUMP)
         with _refusals("list proxies"):
-            return frozenset(
-                Proxy(int(message["ifindex"]), str(message.get_attr("NDA_DST")))
-                for message in self._ip.neigh("dump", flags=_NTF_PROXY)
-                if message["family"] == socket.AF_INET6
-            )
+            answers = self._ip.neigh(dump, family=socket.AF_INET6, flags=_NTF_PROXY, state=0)
+        return frozenset(Proxy(int(found["ifindex"]), str(found.get_attr("NDA_DST"))) for found in answers)
 
     def change_proxies(self, *, add: Iterable[Proxy] = (), remove: Iterable[Proxy] = ()) -> None:
         """Many proxy entries in few system calls. Entries of links that have gone meanwhile do not matter."""
@@ -231,8 +230,8 @@ class Rtnetlink:
             self._send_proxies(wanted[start : start + _BATCH])
 
     def _send_proxies(self, wanted: list[tuple[int, int, Proxy]]) -> None:
-        # The kernel has no proxy entry for all links in IPv6 (it refuses index 0), so there is one for each pair of
-        # neighbours; packed by hand, since a hundred of them take pyroute2 10 ms and this 1 ms.
+        # The kernel has no IPv6 proxy entry for all links (it refuses index 0), so there is one for each pair
+        # of neighbours; packed by hand, since a hundred of them take pyroute2 10 ms and this 1 ms.
         self._batches.send(
             b"".join(
                 _PROXY_REQUEST.pack(

@@ -17,7 +17,7 @@ DEFAULT_MTU = 9001
 _WIDEST, _NARROWEST = 16, 28  # Amazon's limits for a VPC and for a subnet
 _IPV6_SUBNET = 64
 _SMALLEST_MTU, _SMALLEST_MTU_IPV6, _LARGEST_MTU = 576, 1280, 65535
-_EXAMPLE = {"ipv4_cidr": "10.211.0.0/16", "ipv6_cidr": "fd00:211::/56"}
+_FIELD = {"IPv4Network": ("ipv4_cidr", "10.211.0.0/16"), "IPv6Network": ("ipv6_cidr", "fd00:211::/56")}
 _Network = TypeVar("_Network", IPv4Network, IPv6Network)
 _ENI_ID = re.compile(r"eni-[0-9a-f]{17}")
 _MAC_ADDRESS = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -82,9 +82,8 @@ def default_plan(
     """
     vpc = _network(IPv4Network, ipv4_cidr)
     vpc_v6 = _network(IPv6Network, ipv6_cidr) if ipv6_cidr is not None else None
-    problems = tuple(found for found in (vpc, vpc_v6) if isinstance(found, str))
     if isinstance(vpc, str) or isinstance(vpc_v6, str):
-        raise BadVpcPlan(tuple(f"vpc.{text}" for text in problems))
+        raise BadVpcPlan(tuple(f"vpc.{found}" for found in (vpc, vpc_v6) if isinstance(found, str)))
     if not _WIDEST <= vpc.prefixlen < _NARROWEST:
         raise BadVpcPlan((f"vpc.ipv4_cidr {ipv4_cidr!r}: expected /16 to /27, room for two subnets",))
     if vpc_v6 is not None and vpc_v6.prefixlen >= _IPV6_SUBNET:
@@ -105,7 +104,7 @@ def default_plan(
 
 
 def aws_id(prefix: str, seed: str) -> str:
-    """An id of Amazon's long form (``prefix-`` and 17 hex digits, the first 0), always the same for one seed."""
+    """An id of Amazon's long form: ``prefix-`` and 17 hex digits, the first 0. The same for one seed."""
     return f"{prefix}-0{hashlib.sha256(f'{prefix}/{seed}'.encode()).hexdigest()[:16]}"
 
 
@@ -131,7 +130,7 @@ def gateway(subnet: SubnetPlan) -> IPv4Address:
 
 
 def gateway_ipv6(subnet: SubnetPlan) -> IPv6Address | None:
-    """The VPC router's IPv6 address in the subnet (``<prefix>::1``), or None. ``fe80::1`` works in every subnet."""
+    """The VPC router's IPv6 address in the subnet, ``<prefix>::1``, or None. ``fe80::1`` works in all."""
     return subnet.ipv6_network[1] if subnet.ipv6_network is not None else None
 
 
@@ -155,7 +154,7 @@ def reserved_ipv6(subnet: SubnetPlan) -> frozenset[IPv6Address]:
 
 
 def domain_name(region: str) -> str:
-    """The search domain that Amazon's DHCP gives: ``ec2.internal`` in us-east-1, else ``<region>.compute.internal``."""
+    """The domain that Amazon's DHCP gives: ``ec2.internal``, elsewhere ``<region>.compute.internal``."""
     return "ec2.internal" if region == "us-east-1" else f"{region}.compute.internal"
 
 
@@ -167,12 +166,9 @@ def private_dns_name(ipv4_address: str, region: str) -> str:
 def _vpc_problems(plan: VpcPlan) -> Iterator[str]:
     vpc = _network(IPv4Network, plan.ipv4_cidr)
     vpc_v6 = _network(IPv6Network, plan.ipv6_cidr) if plan.ipv6_cidr is not None else None
-    if isinstance(vpc, str):
-        yield f"vpc.{vpc}"
-    elif not _WIDEST <= vpc.prefixlen <= _NARROWEST:
+    yield from (f"vpc.{found}" for found in (vpc, vpc_v6) if isinstance(found, str))
+    if isinstance(vpc, IPv4Network) and not _WIDEST <= vpc.prefixlen <= _NARROWEST:
         yield f"vpc.ipv4_cidr {plan.ipv4_cidr!r}: expected a prefix from /{_WIDEST} to /{_NARROWEST}"
-    if isinstance(vpc_v6, str):
-        yield f"vpc.{vpc_v6}"
     if not plan.subnets:
         yield "vpc.subnets (): expected at least one subnet"
     ranges: list[tuple[str, IPv4Network | IPv6Network]] = []
@@ -180,17 +176,20 @@ def _vpc_problems(plan: VpcPlan) -> Iterator[str]:
         where = f"subnets[{position}]"
         yield from _range_problems(where, _network(IPv4Network, subnet.ipv4_cidr), vpc, ranges)
         if subnet.ipv6_cidr is not None:
-            parsed = _network(IPv6Network, subnet.ipv6_cidr)
             if vpc_v6 is None:
                 yield f"{where}.ipv6_cidr {subnet.ipv6_cidr!r}: expected None, the VPC has no IPv6 range"
-            yield from _range_problems(where, parsed, vpc_v6, ranges)
+            yield from _range_problems(where, _network(IPv6Network, subnet.ipv6_cidr), vpc_v6, ranges)
+    yield from _overlap_problems(ranges)
+    ids = [subnet.subnet_id for subnet in plan.subnets]
+    for repeated in sorted({subnet_id for subnet_id in ids if ids.count(subnet_id) > 1}):
+        yield f"subnets.subnet_id {repeated!r}: expected every id once"
+
+
+def _overlap_problems(ranges: list[tuple[str, IPv4Network | IPv6Network]]) -> Iterator[str]:
     for (where, one), (elsewhere, other) in combinations(ranges, 2):
         if one.version == other.version and one.overlaps(other):
             field = f"ipv{other.version}_cidr"
             yield f"{elsewhere}.{field} '{other}': expected no overlap with {where}.{field} '{one}'"
-    ids = [subnet.subnet_id for subnet in plan.subnets]
-    for repeated in sorted({subnet_id for subnet_id in ids if ids.count(subnet_id) > 1}):
-        yield f"subnets.subnet_id {repeated!r}: expected every id once"
 
 
 def _range_problems(
@@ -254,11 +253,11 @@ def _address_problems(
 
 def _network(kind: type[_Network], text: str) -> _Network | str:
     """The network, or the sentence that says what is wrong with the text, beginning with the field's name."""
-    field = "ipv4_cidr" if kind is IPv4Network else "ipv6_cidr"
+    field, example = _FIELD[kind.__name__]
     try:
         network = kind(text, strict=False)
     except ValueError:
-        return f"{field} {text!r}: expected a range such as {_EXAMPLE[field]}"
+        return f"{field} {text!r}: expected a range such as {example}"
     if str(network) != text.lower():
         return f"{field} {text!r}: expected {network} (no host bits, prefix given, shortest spelling)"
     return network

@@ -14,8 +14,8 @@ from agent.adapters.local.vpc.namespaces import NamespaceThread
 from agent.adapters.local.vpc.netlink import Link, Proxy, Rtnetlink
 from agent.adapters.local.vpc.plan import SubnetPlan, VpcPlan, dns, gateway, gateway_ipv6
 
-#: Where packets for addresses outside the VPC go: nowhere, and their senders are told so. A NAT gateway will be a
-#: narrower or better route here and a chain in ``layout.ruleset``; nothing else of the router needs to change.
+#: Where packets for addresses outside the VPC go: nowhere, and their senders are told so. A NAT gateway will
+#: be a better route here and a chain in ``layout.ruleset``; nothing else of the router needs to change.
 OUTSIDE = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 
 _LOOPBACK = 1
@@ -24,7 +24,10 @@ _SYSCTL = Path("/proc/sys/net")
 
 
 class Router:
-    """All methods run on the namespace thread. The kernel is the only store: a new object adopts what is there."""
+    """All methods run on the namespace thread. The kernel is the store: a new object adopts what is there.
+
+    Adopting means to take what exists as it is and to add what is missing; nothing in use is made anew.
+    """
 
     def __init__(self, plan: VpcPlan, namespace: str, thread: NamespaceThread) -> None:
         self._plan = plan
@@ -32,7 +35,7 @@ class Router:
         self._thread = thread
         self._descriptor: int | None = None
         self._netlink: Rtnetlink | None = None
-        # IPv6 interfaces by id: whom the others must answer for. Filled from the kernel when the router is opened.
+        # IPv6 interfaces by id, whose neighbours the router answers for. Read from the kernel when opened.
         self._solicited: dict[str, tuple[int, Mark]] = {}
 
     @property
@@ -44,9 +47,13 @@ class Router:
 
     def ensure(self) -> bool:
         """Create the namespace or adopt it, and repair what is missing. True when it was created."""
-        created = self._open()
+        created = not self.opened()
+        if created:
+            self._take(self._thread.create(self._namespace))
+        else:
+            self._refuse_foreign()
         self._configure()
-        self._adopt_solicited()
+        self._repair_proxies()
         return created
 
     def opened(self) -> bool:
@@ -112,15 +119,21 @@ class Router:
         for address in self._own_addresses():
             if str(address) not in own:
                 yield f"{where}: address {address} of the router is missing"
-        if layout.TABLE not in self._nft("list", "tables"):
-            yield f"{where}: nftables table {layout.TABLE} is missing"
+        tables = self._nft("list", "tables").splitlines()
+        for table in (f"table inet {layout.TABLE}", f"table arp {layout.TABLE}"):
+            if table not in tables:
+                yield f"{where}: nftables {table} is missing"
         yield from self._link_problems(netlink)
+        for proxy in sorted(frozenset(self._wanted_proxies()) - netlink.proxies(), key=str):
+            yield f"{where}: the router does not answer for {proxy.address} on link {proxy.link}"
 
     def destroy(self) -> None:
         """Delete every link and the namespace. Fine when there is none."""
         if self.opened():
+            self._refuse_foreign()
             netlink = self.netlink
-            links = [link for link in netlink.links() if link.index != _LOOPBACK]
+            # Only ours: some kernels put tunnel links into every namespace that cannot be deleted.
+            links = [link for link in netlink.links() if layout.is_router_link(link.name)]
             for group in sorted({link.group for link in links if link.group != 0}):
                 netlink.delete_group(group)
             for link in links:
@@ -141,20 +154,15 @@ class Router:
 
     # opening and configuring
 
-    def _open(self) -> bool:
-        if self.opened():
-            loopback = next(link for link in self.netlink.links() if link.index == _LOOPBACK)
-            if loopback.alias.startswith("berth vpc "):
-                return False
-            if len(self.netlink.links()) > 1 or self.netlink.addresses():
-                self.close()
-                raise NameTaken(
-                    f"network namespace {self._namespace} exists and was not made for a VPC: "
-                    "remove it or choose another name"
-                )
-            return False  # the agent died between making the namespace and marking it
-        self._take(self._thread.create(self._namespace))
-        return True
+    def _refuse_foreign(self) -> None:
+        loopback = next(link for link in self.netlink.links() if link.index == _LOOPBACK)
+        # Without a mark but never used: the agent died between making the namespace and marking it.
+        if not loopback.alias.startswith(layout.ROUTER_ALIAS) and (loopback.alias or loopback.is_up):
+            self.close()
+            raise NameTaken(
+                f"network namespace {self._namespace} exists and was not made for a VPC: "
+                "remove it or choose another name"
+            )
 
     def _take(self, descriptor: int | None) -> None:
         if descriptor is None:
@@ -162,6 +170,9 @@ class Router:
         with self._thread.inside(descriptor):
             self._netlink = Rtnetlink()
         self._descriptor = descriptor
+        self._solicited = {
+            mark.eni_id: (link.index, mark) for link, mark in self.links() if mark.ipv6_address is not None
+        }
 
     def _entered(self) -> int:
         if self._descriptor is None:
@@ -169,7 +180,7 @@ class Router:
         return self._descriptor
 
     def _close_if_replaced(self) -> None:
-        # Somebody may have removed the name (and made another): what we hold would be a router that nobody sees.
+        # Somebody may have removed the name and made another: we would hold a router that nobody sees.
         if self._descriptor is not None and not namespaces.is_same(self._descriptor, self._namespace):
             self.close()
 
@@ -229,7 +240,8 @@ class Router:
             return None
         if found != wanted:
             raise InterfaceConflict(
-                f"interface {wanted.eni_id} exists as {found.alias()!r}, expected {wanted.alias()!r}: remove it first"
+                f"interface {wanted.eni_id} exists as {found.alias()!r}, expected {wanted.alias()!r}: "
+                "remove it first"
             )
         return link
 
@@ -263,14 +275,14 @@ class Router:
         owner = self.netlink.claim_route(network, index, source=source)
         if owner != index:
             raise InterfaceConflict(
-                f"interface {mark.eni_id}: address {network.network_address} belongs to another interface of the VPC"
+                f"interface {mark.eni_id}: address {network.network_address} belongs to another interface"
             )
 
     def _link_problems(self, netlink: Rtnetlink) -> Iterator[str]:
         routed = {(route.link, str(route.destination)) for v in (4, 6) for route in netlink.routes(v)}
         known = netlink.neighbours()
         for link in netlink.links():
-            if link.index == _LOOPBACK:
+            if not layout.is_router_link(link.name):
                 continue
             mark = layout.parsed(link.alias)
             if mark is None:
@@ -289,14 +301,8 @@ class Router:
 
     # IPv6 neighbours
 
-    def _adopt_solicited(self) -> None:
-        self._solicited = {
-            mark.eni_id: (link.index, mark) for link, mark in self.links() if mark.ipv6_address is not None
-        }
-        if self._plan.ipv6_cidr is None:
-            return
-        wanted = frozenset(self._wanted_proxies())
-        found = self.netlink.proxies()
+    def _repair_proxies(self) -> None:
+        wanted, found = frozenset(self._wanted_proxies()), self.netlink.proxies()
         self.netlink.change_proxies(add=wanted - found, remove=found - wanted)
 
     def _wanted_proxies(self, only: str | None = None) -> Iterator[Proxy]:

@@ -1,8 +1,6 @@
 """The simulated VPC as the local backend uses it: asynchronous verbs, each safe to repeat."""
 
 import os
-from collections.abc import Callable
-from typing import Concatenate, ParamSpec, TypeVar
 
 import structlog
 
@@ -14,9 +12,6 @@ from agent.adapters.local.vpc.router import Router
 
 log = structlog.get_logger()
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 DEFAULT_NAMESPACE = "berth-vpc"
 _ENI = "eni"
 
@@ -25,10 +20,10 @@ class SimulatedVpc:
     """A router namespace and the interfaces on it. Several may exist on a machine under different names.
 
     ``plan`` is checked at once (BadVpcPlan). ``namespace`` names the router under /run/netns.
-    ``host_namespace_fd`` is where interfaces appear; None means the namespace of the agent. It stays the caller's.
+    ``host_namespace_fd`` is where interfaces appear; it stays the caller's. None: the agent's own namespace.
 
-    All state is in the kernel: after a restart of the agent, ``ensure`` adopts what is there. Call ``aclose`` at the
-    end; it leaves everything running. ``destroy`` removes everything.
+    All state is in the kernel: after a restart of the agent, ``ensure`` adopts what is there. Call ``aclose``
+    at the end; it leaves everything running. ``destroy`` removes everything.
     """
 
     def __init__(
@@ -62,8 +57,8 @@ class SimulatedVpc:
     async def ensure_interface(self, eni: InterfacePlan) -> None:
         """The interface exists: a link with its MAC, down and without address, that appears on the machine.
 
-        If it is inside a task already it is left there. Raises BadVpcPlan, InterfaceConflict (its id or address
-        belongs to another), KernelRefused.
+        If it is inside a task already it is left there. Raises BadVpcPlan, KernelRefused, and
+        InterfaceConflict when its id or address belongs to another.
         """
         if await self._thread.run(self._ensure_interface, checked_interface(self.plan, eni)):
             log.info(
@@ -74,16 +69,16 @@ class SimulatedVpc:
             )
 
     async def remove_interface(self, eni_id: str) -> None:
-        """The interface is gone, wherever it was. Fine when it vanished together with its task's namespace."""
+        """The interface is gone, wherever it was. Fine when it vanished with its task's namespace."""
         if await self._thread.run(self._remove_interface, eni_id):
             log.info("interface.removed", eni_id=eni_id)
 
     async def interfaces(self) -> frozenset[str]:
-        """The ids of all interfaces that the router has a link to; those of the machine and of hosts not counted."""
+        """The ids of all interfaces that the router has a link to, without those of machine and hosts."""
         return await self._thread.run(self._interfaces)
 
     async def ensure_instance_interface(self, eni: InterfacePlan) -> None:
-        """The machine is a host of the VPC: link ``berth0`` with that address and a route for the VPC's range.
+        """The machine is a host of the VPC: link ``berth0`` with that address, a route for the VPC's range.
 
         Raises CidrInUse, naming the route and the setting to change, before anything is touched; NameTaken.
         """
@@ -93,19 +88,24 @@ class SimulatedVpc:
         """Another host of the VPC; returns the name of its namespace under /run/netns."""
         checked_interface(self.plan, eni)
         subnet = self.plan.subnet(eni.subnet_id)
-        await self._on_router(hosts.ensure_host, self._thread, self.namespace, name, eni, subnet)
+        await self._thread.run(
+            hosts.ensure_host, self._router, self._thread, hosts.HostPlan(self.namespace, name, eni, subnet)
+        )
         return layout.host_namespace(self.namespace, name)
 
     async def remove_host(self, name: str) -> None:
         """The host and its interface are gone. Fine when they were."""
-        await self._on_router(hosts.remove_host, self._thread, self.namespace, name)
+        await self._thread.run(hosts.remove_host, self._router, self._thread, self.namespace, name)
 
     async def verify(self) -> tuple[str, ...]:
         """What is not as it should be, one sentence each; empty when all is well. Changes nothing."""
         return await self._thread.run(self._verify)
 
     async def destroy(self) -> None:
-        """Everything is gone: hosts, interfaces (also those inside tasks), the machine's link and route, the router."""
+        """Everything is gone: hosts, interfaces (also inside tasks), the machine's link and route, router.
+
+        Raises NameTaken when the namespace is not a router of ours.
+        """
         await self._thread.run(self._destroy)
         log.info("vpc.destroyed", vpc_id=self.plan.vpc_id, namespace=self.namespace)
 
@@ -115,11 +115,6 @@ class SimulatedVpc:
         await self._thread.close()
 
     # everything below runs on the namespace thread
-
-    async def _on_router(
-        self, work: Callable[Concatenate[Router, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        return await self._thread.run(work, self._router, *args, **kwargs)
 
     def _ensure_interface(self, eni: InterfacePlan) -> bool:
         return self._router.attach(

@@ -203,7 +203,7 @@ async def world(machine: Place, namespace: str) -> AsyncIterator[World]:
             task.close()
         await made.vpc.destroy()
         await made.vpc.aclose()
-        assert [path for path in Path("/run/netns").glob(f"{namespace}*")] == []
+        assert list(Path("/run/netns").glob(f"{namespace}*")) == []
 
 
 def on_a_thread(work: Callable[[], T]) -> T:
@@ -214,7 +214,7 @@ def on_a_thread(work: Callable[[], T]) -> T:
     def noted() -> None:
         try:
             results.append(work())
-        except BaseException as failure:  # handed to the caller below
+        except BaseException as failure:  # noqa: BLE001 - handed to the caller below
             failures.append(failure)
 
     thread = threading.Thread(target=noted)

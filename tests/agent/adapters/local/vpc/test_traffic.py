@@ -83,7 +83,7 @@ async def test_a_spoofed_source_never_arrives(world):
     victim, liar, target = world.eni(5), world.eni(6), world.eni(7, subnet=1)
     await world.task(victim)
     a, b = await world.task(liar), await world.task(target)
-    heard = b.call(lambda: _udp_listener())
+    heard = b.call(_udp_listener)
     world.sockets.append(heard)
 
     for source in (victim.ipv4_address, "198.51.100.9", "10.211.0.1", liar.ipv4_address):
@@ -128,7 +128,13 @@ async def test_the_router_answers_arp_only_for_the_gateway_and_living_neighbours
         return a.call(lambda: _arp_answers("eth0", own.mac_address, own.ipv4_address, asked))
 
     right = {str(gateway(here)), str(dns(world.plan)), neighbour.ipv4_address}
-    wrong = {own.ipv4_address, str(here.ipv4_network[99]), elsewhere.ipv4_address, str(gateway(there)), "198.51.100.1"}
+    wrong = {
+        own.ipv4_address,
+        str(here.ipv4_network[99]),
+        elsewhere.ipv4_address,
+        str(gateway(there)),
+        "198.51.100.1",
+    }
     assert answered(*right, *wrong) == right
 
 
