@@ -67,7 +67,8 @@ def configure(
             redact,
             _Spread(tuple(outlets), pace),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(lowest),
+        # structlog has no level for "none"; the outlets then refuse what is left
+        wrapper_class=structlog.make_filtering_bound_logger(min(lowest, logging.CRITICAL)),
         logger_factory=structlog.ReturnLoggerFactory(),
         cache_logger_on_first_use=True,
     )

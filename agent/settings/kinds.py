@@ -177,9 +177,9 @@ def _read_account(text: str) -> str:
 
 def _read_cluster(text: str) -> str:
     name = text.rsplit(":cluster/", 1)[-1] if text.startswith("arn:") else text
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,255}", name):
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,254}", name):
         raise BadValue(
-            "a cluster name of at most 255 letters, digits, hyphens and underscores, or a cluster ARN"
+            "a cluster ARN, or a name of a letter and up to 254 letters, digits, hyphens and underscores"
         )
     return name
 

@@ -34,10 +34,10 @@ _WHAT_TO_DO = {
     "CannotPullContainerError": "Check the image's name and that the registry can be reached. With "
     "`ECS_IMAGE_PULL_BEHAVIOR=prefer-cached` an image that is present is used without asking.",
     "CannotCreateContainerError": "The detail is Docker's own text: often a bad mount, user or capability.",
-    "CannotStartContainerError": "Often a command that does not exist in the image; or a condition of `dependsOn` "
-    "that can no longer be met. The detail says which.",
-    "CannotStopContainerError": "Docker does not confirm the end. The task stays STOPPING and the stop is tried "
-    "again; look at Docker.",
+    "CannotStartContainerError": "Often a command that does not exist in the image; or a condition of "
+    "`dependsOn` that can no longer be met. The detail says which.",
+    "CannotStopContainerError": "Docker does not confirm the end. The task stays STOPPING and the stop is "
+    "tried again; look at Docker.",
     "CannotRemoveContainerError": "Tried again, slower. Look at Docker if it persists.",
     "ContainerNetworkingError": "The detail names the plugin and what it said, or the interface that did not "
     "appear. Try `berth status` and `make plugins`.",
