@@ -1,0 +1,1 @@
+"""Task definitions: checked when registered, completed as Amazon ECS completes them, turned into specs. Pure."""
