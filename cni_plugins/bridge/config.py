@@ -56,7 +56,9 @@ def parse_config(keys: dict[str, object]) -> BridgeConfig:
     if not bridge:
         raise _invalid("missing required parameter in config named: 'bridge'")
     if len(bridge.encode()) > _LONGEST_NAME or "/" in bridge or any(c.isspace() for c in bridge):
-        raise _invalid(f"invalid bridge name: {bridge!r}, expected 1 to {_LONGEST_NAME} bytes without '/' and space")
+        raise _invalid(
+            f"invalid bridge name: {bridge!r}, expected 1 to {_LONGEST_NAME} bytes without '/' and space"
+        )
     if mtu and not _SMALLEST_MTU <= mtu <= _LARGEST_MTU:
         raise _invalid(f"invalid mtu: {mtu}, expected 0 or {_SMALLEST_MTU} to {_LARGEST_MTU}")
     return BridgeConfig(bridge, mtu or DEFAULT_MTU, ipam if isinstance(ipam, dict) else None)
@@ -66,13 +68,17 @@ def task_addresses(result: Result) -> TaskAddresses:
     """Check an IPAM result: 1 or 2 addresses, each with a gateway, one per family. Raises CniError 7."""
     families = [assigned.prefix.family for assigned in result.addresses]
     if not 1 <= len(families) <= 2:  # noqa: PLR2004
-        raise CniError(INVALID_CONFIG, f"bridge ipam ADD: expected 1 or 2 addresses from ipam, got {len(families)}")
+        raise CniError(
+            INVALID_CONFIG, f"bridge ipam ADD: expected 1 or 2 addresses from ipam, got {len(families)}"
+        )
     if len(set(families)) != len(families):
         raise CniError(INVALID_CONFIG, "bridge ipam ADD: got two addresses of the same family from ipam")
     addresses = []
     for assigned in sorted(result.addresses, key=lambda assigned: (IPV4, IPV6).index(assigned.prefix.family)):
         if assigned.gateway is None or assigned.gateway.family != assigned.prefix.family:
-            raise CniError(INVALID_CONFIG, f"bridge ipam ADD: {assigned.prefix} came without a gateway from ipam")
+            raise CniError(
+                INVALID_CONFIG, f"bridge ipam ADD: {assigned.prefix} came without a gateway from ipam"
+            )
         addresses.append(TaskAddress(assigned.prefix, assigned.gateway))
     return TaskAddresses(tuple(addresses), result.routes)
 

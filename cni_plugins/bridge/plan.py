@@ -40,7 +40,9 @@ def task_mac(task: TaskAddresses, chance: bytes) -> bytes:
 def bridge_mac(task: TaskAddresses) -> bytes:
     """The same for every bridge of that gateway: tasks pin it, so it must survive the bridge's being made anew."""
     gateway = task.addresses[0].gateway
-    return _MAC_PREFIX + (gateway.packed if gateway.family == IPV4 else crc32(gateway.packed).to_bytes(4, "big"))
+    return _MAC_PREFIX + (
+        gateway.packed if gateway.family == IPV4 else crc32(gateway.packed).to_bytes(4, "big")
+    )
 
 
 def local_unicast(chance: bytes) -> bytes:
@@ -52,7 +54,9 @@ def require_bridge(link: Link, name: str) -> None:
     """Raise CniError 100 if the link of that name is something else."""
     if link.kind != "bridge":
         raise CniError(
-            FAILED, f"bridge create: interface named {name} already exists, but is not a bridge", f"it is {link.kind!r}"
+            FAILED,
+            f"bridge create: interface named {name} already exists, but is not a bridge",
+            f"it is {link.kind!r}",
         )
 
 
@@ -62,7 +66,9 @@ def require_matching(bridge: Link, held: list[HeldAddress], task: TaskAddresses)
         others = [
             entry.prefix
             for entry in held
-            if entry.index == bridge.index and entry.prefix.family == address.prefix.family and not entry.is_link_scope
+            if entry.index == bridge.index
+            and entry.prefix.family == address.prefix.family
+            and not entry.is_link_scope
         ]
         if others and _gateway_prefix(address) not in others:
             raise CniError(
@@ -95,7 +101,9 @@ def guard(port: int, bridge: int, mac: bytes, task: TaskAddresses, alias: str) -
         Operation("mark the port", links.set_alias(port, alias)),
         Operation("isolate the port", links.guard_port(port, locked=False)),
         Operation("lock the port", links.guard_port(port, locked=True), tolerated=_NO_SUCH_OPTION),
-        Operation("turn off generated addresses", links.without_generated_addresses(port), tolerated=_NO_SUCH_OPTION),
+        Operation(
+            "turn off generated addresses", links.without_generated_addresses(port), tolerated=_NO_SUCH_OPTION
+        ),
         Operation("pin the forwarding entry", addresses.pin_forwarding(port, mac)),
         *(
             Operation(
@@ -112,7 +120,9 @@ def connect(leg: int, gateway_mac: bytes, task: TaskAddresses) -> list[Operation
     """Task side: addresses and routes, but no on-link route, so that a neighbour is reached by no shortcut."""
     steps = [
         # before it comes up, or the kernel makes a fe80 address and route that can only be removed too late
-        Operation("turn off generated addresses", links.without_generated_addresses(leg), tolerated=_NO_SUCH_OPTION),
+        Operation(
+            "turn off generated addresses", links.without_generated_addresses(leg), tolerated=_NO_SUCH_OPTION
+        ),
         Operation("set the link up", links.set_up(leg)),
     ]
     steps += [
@@ -148,7 +158,8 @@ def all_routes(task: TaskAddresses) -> tuple[Route, ...]:
     gateways = {address.prefix.family: address.gateway for address in task.addresses}
     own = tuple(Route(gateway.host_prefix(), gateway) for gateway in gateways.values())
     given = tuple(
-        Route(route.destination, route.gateway or gateways.get(route.destination.family)) for route in task.routes
+        Route(route.destination, route.gateway or gateways.get(route.destination.family))
+        for route in task.routes
     )
     return own + given
 
@@ -187,7 +198,9 @@ def orphaned_neighbours(pinned: list[HeldNeighbour], forwarding: list[HeldNeighb
 def unpin(bridge: int, gone: tuple[Address, ...]) -> list[Operation]:
     """Drop the neighbour entries of addresses whose task has left."""
     return [
-        Operation(f"unpin the neighbour {address}", addresses.delete_neighbour(bridge, address), tolerated=GONE)
+        Operation(
+            f"unpin the neighbour {address}", addresses.delete_neighbour(bridge, address), tolerated=GONE
+        )
         for address in gone
     ]
 

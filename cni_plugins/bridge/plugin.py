@@ -210,7 +210,9 @@ def _undo(  # each argument is something that may have been made
     host: Netlink, ipam: Ipam, bridge: Link | None, task: TaskAddresses | None, made: list[str], call: Call
 ) -> None:
     ports = [link for name in made if (link := links.find_link(host, name)) is not None]
-    steps = [Operation("delete the veth pair", links.delete_link(link.index), tolerated=GONE) for link in ports]
+    steps = [
+        Operation("delete the veth pair", links.delete_link(link.index), tolerated=GONE) for link in ports
+    ]
     if made and bridge is not None and task is not None:
         steps += plan.unpin(bridge.index, tuple(address.prefix.address for address in task.addresses))
     troubles = operations.undo(host, steps)
@@ -226,7 +228,9 @@ def _unplug(host: Netlink, there: Namespace, config: BridgeConfig, call: Call) -
     leg = links.find_link(inside, call.arguments.ifname)
     if leg is None:
         return
-    held = tuple(entry.prefix.address for entry in addresses.list_addresses(inside) if entry.index == leg.index)
+    held = tuple(
+        entry.prefix.address for entry in addresses.list_addresses(inside) if entry.index == leg.index
+    )
     bridge = links.find_link(host, config.bridge)
     if bridge is not None:
         operations.undo(host, plan.unpin(bridge.index, held))
@@ -244,7 +248,8 @@ def _unplug_by_mark(host: Netlink, config: BridgeConfig, call: Call) -> None:
     ours = [
         link
         for link in links.list_links(host)
-        if (mark := read_mark(link.alias)) is not None and (mark.container_id, mark.plugin, mark.name) == wanted
+        if (mark := read_mark(link.alias)) is not None
+        and (mark.container_id, mark.plugin, mark.name) == wanted
     ]
     _delete_links(host, ours, call)
     bridge = links.find_link(host, config.bridge)
@@ -275,9 +280,15 @@ def _result(bridge: Link, port: Link, leg: Link, task: TaskAddresses, call: Call
     old = call.config.version == "0.3.0"  # its callers compare with what the old plugin said
     assigned = tuple(AssignedAddress(entry.prefix, entry.gateway, interface=2) for entry in task.addresses)
     gateways = tuple(Route(entry.gateway.host_prefix(), entry.gateway) for entry in task.addresses)
-    container = Interface(leg.name) if old else Interface(leg.name, leg.mac.hex(":"), call.arguments.netns, leg.mtu)
+    container = (
+        Interface(leg.name) if old else Interface(leg.name, leg.mac.hex(":"), call.arguments.netns, leg.mtu)
+    )
     return Result(
-        (Interface(bridge.name, bridge.mac.hex(":"), mtu=bridge.mtu), Interface(port.name, port.mac.hex(":"), mtu=port.mtu), container),
+        (
+            Interface(bridge.name, bridge.mac.hex(":"), mtu=bridge.mtu),
+            Interface(port.name, port.mac.hex(":"), mtu=port.mtu),
+            container,
+        ),
         assigned,
         task.routes + gateways,
     )

@@ -95,7 +95,10 @@ class _Types:
 
     def string(self, key: str) -> str:
         value = self._keys.get(key)
-        return value if isinstance(value, str) else self._refuse(key, value, "a string") or ""
+        if isinstance(value, str):
+            return value
+        self._refuse(key, value, "a string")
+        return ""
 
     def integer(self, key: str) -> int:
         value = self._keys.get(key)
@@ -120,7 +123,9 @@ class _Types:
 
     def raise_if_wrong(self) -> None:
         if self._wrong:
-            raise CniError(DECODING_FAILURE, "newconf types: failed to parse config: " + "; ".join(self._wrong))
+            raise CniError(
+                DECODING_FAILURE, "newconf types: failed to parse config: " + "; ".join(self._wrong)
+            )
 
     def _refuse(self, key: str, value: object, expected: str) -> None:
         if value is not None:

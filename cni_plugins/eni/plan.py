@@ -74,7 +74,9 @@ def remove_blackholes(routes: tuple[HeldRoute, ...]) -> list[Operation]:
             tolerated=(ESRCH, *_NO_IPV6),
         )
         for route in routes
-        if route.is_blackhole and route.protocol == addresses.PROTOCOL and route.destination in _METADATA_PREFIXES
+        if route.is_blackhole
+        and route.protocol == addresses.PROTOCOL
+        and route.destination in _METADATA_PREFIXES
     ]
 
 
@@ -100,7 +102,9 @@ def _has_blackhole(held: Held, prefix: Prefix) -> bool:
 
 
 def _blackhole(prefix: Prefix) -> Operation:
-    tolerated = () if prefix.family == IPV4 else _NO_IPV6  # a host without IPv6 cannot reach the address anyway
+    tolerated = (
+        () if prefix.family == IPV4 else _NO_IPV6
+    )  # a host without IPv6 cannot reach the address anyway
     return Operation(f"add the blackhole route {prefix}", addresses.add_blackhole(prefix), tolerated)
 
 

@@ -57,7 +57,7 @@ def delete(call: Call) -> None:
     if link is None:
         return
     mark = read_mark(link.alias)
-    name = _bring_home(inside, link, mark.name if mark is not None else "")
+    name = _bring_home(inside, Netlink(), link, mark.name if mark is not None else "")
     troubles = _remove_blackholes_of_the_last(inside)
     call.log.info("eni.returned", mac=link.mac.hex(":"), name=name, troubles=troubles)
 
@@ -150,7 +150,9 @@ def _attached(inside: Netlink, call: Call, config: EniConfig) -> Link | None:
 
 def _require_free_name(inside: Netlink, name: str, config: EniConfig) -> None:
     if not config.stays_down and links.find_link(inside, name) is not None:
-        raise CniError(FAILED, f"setupContainerNamespace engine: interface {name} already exists in the namespace")
+        raise CniError(
+            FAILED, f"setupContainerNamespace engine: interface {name} already exists in the namespace"
+        )
 
 
 def _move_and_configure(
@@ -166,7 +168,7 @@ def _move_and_configure(
             raise CniError(FAILED, f"setupContainerNamespace engine: {name} vanished after the move")
         _converge(inside, config, link, call)
     except BaseException as error:  # also SIGTERM: the ENI must not be stranded, whatever happened
-        _return_after_failure(host, inside, device, name, call)
+        _return_after_failure(host, inside, device, call)
         if isinstance(error, OperationFailed):
             raise CniError(FAILED, f"setupContainerNamespace engine: {error}") from error
         raise
@@ -185,11 +187,12 @@ def _held(inside: Netlink, link: Link) -> Held:
     return Held(link, tuple(addresses.list_addresses(inside)), tuple(addresses.list_routes(inside)))
 
 
-def _return_after_failure(host: Netlink, inside: Netlink, device: Link, name: str, call: Call) -> None:
-    link = links.find_link(inside, name)
-    if link is None or link.mac != device.mac:
+def _return_after_failure(host: Netlink, inside: Netlink, device: Link, call: Call) -> None:
+    # by MAC: the kernel moves first and renames then, so it may be there under either name
+    link = plan.choose_device(links.list_links(inside), device.mac)
+    if link is None:
         return  # it never left
-    returned = _bring_home(inside, link, device.name)
+    returned = _bring_home(inside, host, link, device.name)
     troubles = _remove_blackholes_of_the_last(inside)
     came = links.find_link(host, returned)
     if came is not None:
@@ -210,22 +213,37 @@ def _remove_blackholes_of_the_last(inside: Netlink) -> list[str]:
     return operations.undo(inside, plan.remove_blackholes(tuple(addresses.list_routes(inside))))
 
 
-def _bring_home(inside: Netlink, link: Link, former: str) -> str:
+def _bring_home(inside: Netlink, host: Netlink, link: Link, former: str) -> str:
     """Move the link to this process's namespace; return its name there. Raises CniError 100."""
     here = home()
     try:
-        for name in plan.host_names(link.mac, former):
-            move = Operation(f"move the device back as {name}", links.move_link(link.index, here.descriptor, name, ""))
+        names = plan.host_names(link.mac, former)
+        free = [name for name in names if "%" in name or links.find_link(host, name) is None]
+        for name in free:
+            # The kernel moves first and renames then. If somebody took the name in between (EEXIST), the link has
+            # arrived under its inner name, and only the rename is left to do.
+            arrived = plan.choose_device(links.list_links(host), link.mac) if name != free[0] else None
+            if arrived is None:
+                step = links.move_link(link.index, here.descriptor, name, "")
+            else:
+                step = links.set_name(arrived.index, name)
             try:
-                operations.apply(inside, [move])
+                operations.apply(
+                    inside if arrived is None else host, [Operation(f"move the device back as {name}", step)]
+                )
             except OperationFailed as error:
                 if error.refusal.errno != EEXIST:
                     raise CniError(FAILED, f"{NAME} DEL: {error}") from error
                 continue
-            return name
+            return name if "%" not in name else _name_of(host, link.mac)
     finally:
         here.close()
     raise CniError(FAILED, f"{NAME} DEL: no free name for {link.mac.hex(':')} in the host")
+
+
+def _name_of(host: Netlink, mac: bytes) -> str:
+    link = plan.choose_device(links.list_links(host), mac)
+    return link.name if link is not None else ""
 
 
 def _result(config: EniConfig, call: Call, former: str) -> Result:
@@ -238,7 +256,8 @@ def _result(config: EniConfig, call: Call, former: str) -> Result:
     name = former if config.stays_down else arguments.ifname
     link = Interface(name, config.mac_as_written, arguments.netns, config.mtu)
     assigned = tuple(
-        AssignedAddress(prefix, _gateway_of(prefix.family, config), interface=1) for prefix in config.addresses
+        AssignedAddress(prefix, _gateway_of(prefix.family, config), interface=1)
+        for prefix in config.addresses
     )
     return Result((device, link), assigned, tuple(_default_route(gateway) for gateway in config.gateways))
 
@@ -249,5 +268,3 @@ def _gateway_of(family: int, config: EniConfig) -> Address | None:
 
 def _default_route(gateway: Address) -> Route:
     return Route(Address(gateway.family, 0).host_prefix().replaced(length=0), gateway)
-
-

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _signal
 import posix
 
 from cni_plugins.bridge.plugin import PLUGIN as BRIDGE
@@ -12,7 +11,7 @@ from cni_plugins.ipam.plugin import PLUGIN as IPAM
 from cni_plugins.kernel.errors import KernelRefused
 from cni_plugins.kernel.farewell import await_sleepers, begin_chain, delete_promptly, take_postponed
 from cni_plugins.kernel.namespaces import Namespace
-from cni_plugins.skeleton import document, run
+from cni_plugins.skeleton import document, run, signals
 from cni_plugins.skeleton.config import NEWEST_VERSION
 from cni_plugins.skeleton.errors import CRASHED, FAILED, INVALID_ENVIRONMENT, CniError
 
@@ -67,11 +66,14 @@ def _run(call: PluginCall, stderr: int) -> Reply:
     plugin = PLUGINS.get(call.type)
     if plugin is None:
         known = ", ".join(PLUGINS)
-        error = {"code": INVALID_ENVIRONMENT, "msg": f"unknown plugin type {call.type!r}, expected one of {known}"}
+        error = {
+            "code": INVALID_ENVIRONMENT,
+            "msg": f"unknown plugin type {call.type!r}, expected one of {known}",
+        }
         return Reply(1, document.encode(error) + "\n", "")
     before = posix.lseek(stderr, 0, 2)
     answer = run.run(plugin, [], call.environment, lambda: call.stdin)
-    if _signal.getsignal(_signal.SIGTERM) is _signal.SIG_IGN:
+    if signals.getsignal(signals.SIGTERM) is signals.SIG_IGN:
         _terminated.append(True)  # the frame ignores a second one; no further call may begin
     return reply_to(answer, posix.pread(stderr, _LARGEST_STDERR, before))
 

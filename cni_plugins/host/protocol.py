@@ -55,7 +55,11 @@ def parse_request(line: bytes) -> Request:
     identity = keys.get("id")
     if not isinstance(identity, int | str):
         raise BadRequest(f"id is {identity!r}, expected a number or a string", None)
-    deadline, stop, calls = keys.get("deadline_ms", DEFAULT_DEADLINE_MS), keys.get("stop_on_error", True), keys.get("calls")
+    deadline, stop, calls = (
+        keys.get("deadline_ms", DEFAULT_DEADLINE_MS),
+        keys.get("stop_on_error", True),
+        keys.get("calls"),
+    )
     if not isinstance(deadline, int) or isinstance(deadline, bool) or not 0 < deadline <= LONGEST_DEADLINE_MS:
         raise BadRequest(f"deadline_ms is {deadline!r}, expected 1 to {LONGEST_DEADLINE_MS}", identity)
     if not isinstance(stop, bool):
@@ -70,7 +74,9 @@ def format_reply(reply: Reply) -> str:
     return document.encode({"exit": reply.exit, "stdout": reply.stdout, "stderr": reply.stderr}) + "\n"
 
 
-def format_response(identity: int | str | None, replies: list[str], *, timed_out: bool, error: str = "") -> bytes:
+def format_response(
+    identity: int | str | None, replies: list[str], *, timed_out: bool, error: str = ""
+) -> bytes:
     """The line that answers a request; `replies` are encoded already."""
     told = f',"error":{document.encode(error)}' if error else ""
     line = f'{{"id":{document.encode(identity)},"replies":[{",".join(replies)}],"timed_out":{document.encode(timed_out)}{told}}}'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _signal
 import gc
 import posix
 import select
@@ -10,6 +9,7 @@ import time
 
 from cni_plugins.host import child
 from cni_plugins.host.protocol import LARGEST_REQUEST, BadRequest, Request, format_response, parse_request
+from cni_plugins.skeleton import signals
 
 _CHUNK = 1 << 16
 _GRACE_S = 2.0  # after SIGTERM, for undoing a half-done ADD; then SIGKILL
@@ -43,8 +43,8 @@ class Zygote:
 
     def serve(self) -> None:
         """Return when the agent has closed its end, or SIGTERM came, and no child is left."""
-        _signal.signal(_signal.SIGTERM, self._stop)
-        _signal.set_wakeup_fd(self._wake_end, warn_on_full_buffer=False)
+        signals.signal(signals.SIGTERM, self._stop)
+        signals.set_wakeup_fd(self._wake_end, warn_on_full_buffer=False)
         gc.collect()
         gc.freeze()  # the children shall not copy the pages of what never changes
         while self._running or (self._is_open and not self._is_stopping):
@@ -103,7 +103,9 @@ class Zygote:
         except BadRequest as error:
             self._answer(format_response(error.id, [], timed_out=False, error=str(error)))
         except OSError as error:  # no process, no descriptors: the agent may try again or execute the plugins
-            self._answer(format_response(request.id, [], timed_out=False, error=f"cannot fork: {error.strerror}"))
+            self._answer(
+                format_response(request.id, [], timed_out=False, error=f"cannot fork: {error.strerror}")
+            )
 
     def _fork(self, request: Request) -> None:
         replies, replies_end = posix.pipe2(posix.O_CLOEXEC)
@@ -119,8 +121,8 @@ class Zygote:
         self._running[replies] = Running(request, pid, replies)
 
     def _become_child(self, request: Request, replies: int, replies_end: int) -> None:
-        _signal.set_wakeup_fd(-1)
-        _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
+        signals.set_wakeup_fd(-1)
+        signals.signal(signals.SIGTERM, signals.SIG_DFL)
         nothing = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
         posix.dup2(nothing, self._agent)  # the agent's socket is the host's alone, and so are the other pipes
         for descriptor in (nothing, replies, self._wake, self._wake_end, *self._running):
@@ -154,7 +156,7 @@ class Zygote:
         for running in self._running.values():
             if running.is_told or now < running.deadline:
                 continue
-            _kill_group(running.pid, _signal.SIGKILL if running.is_overdue else _signal.SIGTERM)
+            _kill_group(running.pid, signals.SIGKILL if running.is_overdue else signals.SIGTERM)
             running.is_overdue = True
             running.deadline = now + _GRACE_S
 

@@ -116,11 +116,15 @@ def _wanted(held: dict[str, Lease], resting: dict[str, float], pool: Pool) -> Ad
     if str(address) in held:
         raise _refused(f"failed to mark this ip {address} as used: Previous K/V pair exists")
     if str(address) in resting:
-        raise CniError(TRY_AGAIN, f"failed to mark this ip {address} as used: it was released a moment ago and rests")
+        raise CniError(
+            TRY_AGAIN, f"failed to mark this ip {address} as used: it was released a moment ago and rests"
+        )
     return address
 
 
-def _next_free(held: dict[str, Lease], resting: dict[str, float], newest: dict[str, str], pool: Pool) -> Address:
+def _next_free(
+    held: dict[str, Lease], resting: dict[str, float], newest: dict[str, str], pool: Pool
+) -> Address:
     taken = _inside(held, pool)
     unusable = taken | _inside(resting, pool) | {pool.gateway.number}
     first, size = pool.subnet.network.number + 1, _size(pool)
@@ -139,7 +143,9 @@ def _next_free(held: dict[str, Lease], resting: dict[str, float], newest: dict[s
 
 
 def _inside(table: dict[str, Lease] | dict[str, float], pool: Pool) -> set[int]:
-    return {address.number for text in table if (address := parse_address(text)) and pool.subnet.holds(address)}
+    return {
+        address.number for text in table if (address := parse_address(text)) and pool.subnet.holds(address)
+    }
 
 
 def _resting(resting: dict[str, float], pool: Pool, cooldown_s: int, now: float) -> set[int]:

@@ -157,13 +157,17 @@ def _routes(listed: object, keys: dict[str, object]) -> tuple[Route, ...]:
     if listed is None:
         return ()
     if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
-        raise CniError(DECODING_FAILURE, f"failed to load netconf, {document.encode(keys)}: routes are not a list")
+        raise CniError(
+            DECODING_FAILURE, f"failed to load netconf, {document.encode(keys)}: routes are not a list"
+        )
     routes = []
     for entry in listed:
         destination = _prefix(entry.get("dst") or "", keys)
         gateway = parse_address(entry.get("gw"))
         if destination is None or (entry.get("gw") and gateway is None):
-            raise _invalid(f"failed to load netconf, {document.encode(keys)}: invalid IP address: {entry.get('gw')}")
+            raise _invalid(
+                f"failed to load netconf, {document.encode(keys)}: invalid IP address: {entry.get('gw')}"
+            )
         routes.append(Route(destination.masked(), gateway))
     return tuple(routes)
 
@@ -180,5 +184,3 @@ def _prefix(text: object, keys: dict[str, object]) -> Prefix | None:
 
 def _invalid(message: str) -> CniError:
     return CniError(INVALID_CONFIG, message)
-
-

@@ -26,7 +26,9 @@ def add(call: Call) -> dict[str, object]:
     """Lease one address per configured family and print them with gateway and routes."""
     config = parse_config(call.config.keys)
     with Store(read_place(call.arguments.environment)) as store:
-        known, addresses = allocator.lease(store.load(), config, _holder(call, config.id), seconds_since_boot())
+        known, addresses = allocator.lease(
+            store.load(), config, _holder(call, config.id), seconds_since_boot()
+        )
         store.save(known)
         _tell_moved_aside(call, store)
     # An IPAM result is abbreviated and stands alone: what came before is merged by the plugin that asked.

@@ -138,7 +138,13 @@ def _encoded(leases: Leases) -> bytes:
         text: {"id": held.id, "container": held.container_id, "ifname": held.ifname}
         for text, held in leases.held.items()
     }
-    keys = {"format": _FORMAT, "boot": _boot(), "held": held, "resting": leases.resting, "newest": leases.newest}
+    keys = {
+        "format": _FORMAT,
+        "boot": _boot(),
+        "held": held,
+        "resting": leases.resting,
+        "newest": leases.newest,
+    }
     return document.encode(keys).encode() + b"\n"
 
 

@@ -9,14 +9,14 @@ postpones its deletions behind everything else.
 
 from __future__ import annotations
 
-import _signal
 import posix
 import select
 
 from cni_plugins.kernel import rtnetlink as rt
 from cni_plugins.kernel.errors import GONE, KernelRefused
-from cni_plugins.kernel.links import deleted_index, delete_link
+from cni_plugins.kernel.links import delete_link, deleted_index
 from cni_plugins.kernel.namespaces import Namespace
+from cni_plugins.skeleton import signals
 
 _sleeping: list[int] = []  # children that still sleep; they end by themselves
 _postponed: list[tuple[Namespace, int]] = []
@@ -58,7 +58,7 @@ def delete_promptly(there: Namespace, index: int) -> None:
     ended = posix.pidfd_open(child)
     try:
         while True:
-            ready, _, _ = select.select([news, ended], [], [])
+            ready, _, _ = select.select([news.fileno(), ended], [], [])
             if ended in ready:
                 _, status = posix.waitpid(child, 0)
                 errno = posix.waitstatus_to_exitcode(status)
@@ -83,7 +83,7 @@ def _delete_in_child(requests: rt.Netlink, index: int) -> None:
     """Never returns. The exit status is the errno."""
     status = 5
     try:
-        _signal.signal(_signal.SIGTERM, _signal.SIG_IGN)
+        signals.signal(signals.SIGTERM, signals.SIG_IGN)
         for descriptor in (0, 1, 2):  # the caller waits for their end, not for ours
             posix.close(descriptor)
         _delete(requests, index)

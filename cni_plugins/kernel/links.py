@@ -78,7 +78,9 @@ def deleted_index(reply: rt.Reply) -> int:
 def new_bridge(name: str, mac: bytes, mtu: int) -> Message:
     """Make a bridge, down. The MAC comes with it: a bridge without one takes its lowest port's, and flaps."""
     body = _header() + rt.text(_IFNAME, name) + rt.number(_MTU, mtu) + rt.attribute(_ADDRESS, mac)
-    return Message(rt.NEWLINK, rt.CREATE | rt.EXCLUSIVE, body + rt.nested(_LINKINFO, rt.text(_INFO_KIND, "bridge")))
+    return Message(
+        rt.NEWLINK, rt.CREATE | rt.EXCLUSIVE, body + rt.nested(_LINKINFO, rt.text(_INFO_KIND, "bridge"))
+    )
 
 
 def new_veth(  # each argument is one attribute of the one message
@@ -146,7 +148,8 @@ def without_generated_addresses(index: int) -> Message:
 def move_link(index: int, netns: int, name: str, alias: str) -> Message:
     """Move a link to a namespace (a descriptor), rename it there and mark it, in one message.
 
-    The kernel takes it down and drops its addresses. If the name is taken there nothing happens (EEXIST).
+    The kernel takes it down and drops its addresses. It renames after the move: EEXIST can mean that the link has
+    arrived under its old name.
     """
     body = _header(index) + rt.number(_NET_NS_FD, netns) + rt.text(_IFNAME, name)
     return Message(rt.SETLINK, 0, body + rt.attribute(_IFALIAS, alias.encode()))

@@ -103,7 +103,7 @@ def _enter(descriptor: int) -> None:
     # Python 3.11 has no os.setns, and importing ctypes costs 4 ms; its C half alone costs half a millisecond.
     import _ctypes  # noqa: PLC0415 -- only where it is needed
 
-    address = _ctypes.dlsym(_ctypes.dlopen(None, 0), "setns")
+    address = _ctypes.dlsym(_ctypes.dlopen(None, 0), "setns")  # type: ignore[arg-type]
     if _ctypes.call_function(address, (descriptor, _CLONE_NEWNET)) != 0:
         # The descriptor was checked to be a network namespace, so only the right to enter can be missing.
         raise PermissionError(1, "setns refused: CAP_SYS_ADMIN is needed")

@@ -54,7 +54,9 @@ class Netlink:
 
     def __init__(self, groups: int = 0) -> None:
         # SOCK_CLOEXEC: a delegated plugin must not inherit it
-        self._socket = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, _NETLINK_ROUTE)
+        self._socket = _socket.socket(
+            _socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, _NETLINK_ROUTE
+        )
         self._socket.setsockopt(_SOL_NETLINK, _EXT_ACK, 1)
         self._socket.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
         self._socket.bind((0, groups))
@@ -134,7 +136,9 @@ class Netlink:
     def _framed(self, message: Message, flags: int) -> bytes:
         self._sequence += 1
         body = message.body
-        header = _HEADER.pack(_HEADER.size + len(body), message.kind, flags | message.flags, self._sequence, 0)
+        header = _HEADER.pack(
+            _HEADER.size + len(body), message.kind, flags | message.flags, self._sequence, 0
+        )
         return header + body + bytes(-len(body) % 4)
 
     def _receive(self) -> list[tuple[int, int, int, bytes]]:

@@ -106,8 +106,12 @@ def _check_extra(extra: str) -> None:
     pairs = [pair.partition("=") for pair in extra.split(";") if pair]
     malformed = [key for key, equals, _ in pairs if not equals]
     if malformed:
-        raise CniError(INVALID_ENVIRONMENT, f"invalid CNI_ARGS: {malformed[0]!r}", "expected KEY=VALUE;KEY=VALUE")
+        raise CniError(
+            INVALID_ENVIRONMENT, f"invalid CNI_ARGS: {malformed[0]!r}", "expected KEY=VALUE;KEY=VALUE"
+        )
     unknown = [key for key, _, _ in pairs if key != "IgnoreUnknown"]
     ignored = any(key == "IgnoreUnknown" and value in _TRUE for key, _, value in pairs)
     if unknown and not ignored:
-        raise CniError(INVALID_ENVIRONMENT, f"unknown keys in CNI_ARGS: {', '.join(unknown)}", "set IgnoreUnknown=1")
+        raise CniError(
+            INVALID_ENVIRONMENT, f"unknown keys in CNI_ARGS: {', '.join(unknown)}", "set IgnoreUnknown=1"
+        )

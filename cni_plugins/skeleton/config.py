@@ -46,15 +46,21 @@ def read_config(stdin: bytes, command: str) -> NetworkConfig:
     keys = read_object(stdin)
     version = keys.get("cniVersion", "")
     if not isinstance(version, str):
-        raise CniError(DECODING_FAILURE, f"decoding version from network config: cniVersion is {version!r}, not a string")
+        raise CniError(
+            DECODING_FAILURE, f"decoding version from network config: cniVersion is {version!r}, not a string"
+        )
     if version not in SUPPORTED_VERSIONS:
         raise _incompatible(version)
     needed = _SINCE.get(command)
     if needed is not None and SUPPORTED_VERSIONS.index(version) < SUPPORTED_VERSIONS.index(needed):
-        raise CniError(INCOMPATIBLE_VERSION, f"config version {version!r} does not know {command}", f"it needs {needed}")
+        raise CniError(
+            INCOMPATIBLE_VERSION, f"config version {version!r} does not know {command}", f"it needs {needed}"
+        )
     name = keys.get("name", "")
     if not isinstance(name, str) or (name and not is_identifier(name)):
-        raise CniError(INVALID_CONFIG, f"invalid network name: {name!r}", "expected letters, digits, '_', '.', '-'")
+        raise CniError(
+            INVALID_CONFIG, f"invalid network name: {name!r}", "expected letters, digits, '_', '.', '-'"
+        )
     if not name and version in ("1.0.0", "1.1.0"):
         raise CniError(INVALID_CONFIG, "missing network name")
     previous = keys.get("prevResult")

@@ -30,7 +30,9 @@ class Delegate(Record):
 def find(kind: object, arguments: Arguments) -> Delegate:
     """Look `kind` up in CNI_PATH. Raises CniError 7 if it is no file name or in none of the directories."""
     if not isinstance(kind, str) or not kind:
-        raise CniError(INVALID_CONFIG, "failed to execute plugin: no plugin name provided", "ipam.type is missing")
+        raise CniError(
+            INVALID_CONFIG, "failed to execute plugin: no plugin name provided", "ipam.type is missing"
+        )
     if "/" in kind or kind in (".", ".."):
         raise CniError(INVALID_CONFIG, f"failed to execute plugin: invalid plugin name: {kind}")
     for directory in arguments.path:
@@ -58,7 +60,9 @@ def run(plugin: Delegate, arguments: Arguments, stdin: bytes, command: str = "")
     try:
         printed = document.decode(output) if output.strip() else {}
     except ValueError as error:
-        raise CniError(FAILED, f"plugin {plugin.type} printed no JSON: {error}", f"exit status {status}") from error
+        raise CniError(
+            FAILED, f"plugin {plugin.type} printed no JSON: {error}", f"exit status {status}"
+        ) from error
     if not isinstance(printed, dict):
         raise CniError(FAILED, f"plugin {plugin.type} printed no JSON object", f"exit status {status}")
     if status == 0:

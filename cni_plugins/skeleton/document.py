@@ -24,20 +24,28 @@ def decode(text: str | bytes) -> object:
     """
     try:
         document = (text.decode("utf-8") if isinstance(text, bytes) else text).strip(" \t\r\n")
-        value, end = _json.make_scanner(_Dialect)(document, 0)
+        value, end = _json.make_scanner(_Dialect)(document, 0)  # type: ignore[arg-type]
     except (StopIteration, SystemError, RecursionError, ValueError) as error:
         # Without the json package loaded the C scanner cannot build its own error (SystemError). Only a
         # failing call pays for the package, which then words the same complaint.
         raise ValueError(_complaint(text)) from error
     if end != len(document):
         raise ValueError(_complaint(text))
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def encode(value: object) -> str:
     """The compact JSON text of a value made of dicts with string keys, lists, strings, numbers, booleans, None."""
     encoder = _json.make_encoder(
-        {}, _not_json, _json.encode_basestring_ascii, None, ":", ",", False, False, False  # noqa: FBT003
+        {},
+        _not_json,
+        _json.encode_basestring_ascii,
+        None,
+        ":",
+        ",",
+        False,
+        False,
+        False,
     )
     return "".join(encoder(value, 0))
 

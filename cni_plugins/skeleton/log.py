@@ -21,7 +21,11 @@ class Log:
         self._path = path
         wanted = level.lower()
         self._threshold = _LEVELS.index(wanted) if wanted in _LEVELS else _LEVELS.index("info")
-        self._fixed: dict[str, object] = {"plugin": plugin, "container_id": container_id, "pid": posix.getpid()}
+        self._fixed: dict[str, object] = {
+            "plugin": plugin,
+            "container_id": container_id,
+            "pid": posix.getpid(),
+        }
 
     def debug(self, event: str, **values: object) -> None:
         """What helps a developer only."""

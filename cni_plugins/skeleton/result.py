@@ -58,7 +58,9 @@ def parse(keys: dict[str, object]) -> Result:
     """A result from another plugin or from prevResult, any version since 0.3.0. Raises CniError 6 or 7."""
     interfaces = tuple(
         Interface(
-            name=str(entry.get("name", "")), mac=str(entry.get("mac", "")), sandbox=str(entry.get("sandbox", ""))
+            name=str(entry.get("name", "")),
+            mac=str(entry.get("mac", "")),
+            sandbox=str(entry.get("sandbox", "")),
         )
         for entry in _objects(keys, "interfaces")
     )
@@ -100,7 +102,7 @@ def _route(route: Route) -> dict[str, object]:
 
 
 def _behind(previous: dict[str, object], own: dict[str, object]) -> dict[str, object]:
-    """prevResult as it was, with our links, addresses and routes appended and our indices moved up."""
+    """PrevResult as it was, with our links, addresses and routes appended and our indices moved up."""
     before = len(_objects(previous, "interfaces"))
     merged = dict(previous)
     moved: list[dict[str, object]] = []

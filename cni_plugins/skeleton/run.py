@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import _signal
 import posix
 import sys
 
-from cni_plugins.skeleton import document, stamp
+from cni_plugins.skeleton import document, signals, stamp
 from cni_plugins.skeleton.arguments import Arguments, read_arguments, require_container_id
-from cni_plugins.skeleton.config import NEWEST_VERSION, SUPPORTED_VERSIONS, NetworkConfig, read_config, read_object
+from cni_plugins.skeleton.config import (
+    NEWEST_VERSION,
+    SUPPORTED_VERSIONS,
+    NetworkConfig,
+    read_config,
+    read_object,
+)
 from cni_plugins.skeleton.errors import CRASHED, IO_FAILURE, TRY_AGAIN, CniError, Terminated
 from cni_plugins.skeleton.log import Log
 from cni_plugins.skeleton.record import Record
@@ -76,7 +81,7 @@ def run(
     try:
         if options:
             return _option(plugin, options[0])
-        _signal.signal(_signal.SIGTERM, _terminate)
+        signals.signal(signals.SIGTERM, _terminate)
         arguments = read_arguments(environment)
         stdin = read_stdin()
         if arguments.command == "VERSION":
@@ -114,7 +119,9 @@ def _option(plugin: Plugin, option: str) -> Answer:
         return Answer(0, _line(stamped))
     if option == "--capabilities":
         return Answer(0, _line({"capabilities": list(plugin.capabilities)}))
-    return Answer(2, _line({"code": 4, "msg": f"unknown option {option!r}, expected --version or --capabilities"}))
+    return Answer(
+        2, _line({"code": 4, "msg": f"unknown option {option!r}, expected --version or --capabilities"})
+    )
 
 
 def _version(stdin: bytes) -> str:
@@ -136,7 +143,7 @@ def _place(bug: BaseException) -> str:
 
 
 def _terminate(_signal_number: int, _frame: object) -> None:
-    _signal.signal(_signal.SIGTERM, _signal.SIG_IGN)  # once is enough; what follows must not be cut short
+    signals.signal(signals.SIGTERM, signals.SIG_IGN)  # once is enough; what follows must not be cut short
     raise Terminated
 
 
