@@ -35,6 +35,7 @@ class Served:
         self._runner = web.AppRunner(
             application,
             access_log=None,
+            handler_cancellation=True,  # nobody reads the answer any more
             keepalive_timeout=self._limits.read_seconds,
             lingering_time=0.0,
             shutdown_timeout=self._limits.shutdown_seconds,
