@@ -154,14 +154,17 @@ def connect(leg: int, gateway_mac: bytes, task: TaskAddresses) -> list[Operation
 
 
 def all_routes(task: TaskAddresses) -> tuple[Route, ...]:
-    """Gateways first, each via itself; then IPAM's routes, those without a gateway via their family's."""
+    """IPAM's routes, those without a gateway via their family's; then the gateways, each via itself.
+
+    In this order: IPv6 refuses a gateway that is itself reached by a gatewayed route.
+    """
     gateways = {address.prefix.family: address.gateway for address in task.addresses}
     own = tuple(Route(gateway.host_prefix(), gateway) for gateway in gateways.values())
     given = tuple(
         Route(route.destination, route.gateway or gateways.get(route.destination.family))
         for route in task.routes
     )
-    return own + given
+    return given + own
 
 
 def deviations(found: Port, mac: str, expected: tuple[Prefix, ...], routes: tuple[Route, ...]) -> list[str]:

@@ -223,14 +223,14 @@ def _bring_home(inside: Netlink, host: Netlink, link: Link, former: str) -> str:
             # The kernel moves first and renames then. If somebody took the name in between (EEXIST), the link has
             # arrived under its inner name, and only the rename is left to do.
             arrived = plan.choose_device(links.list_links(host), link.mac) if name != free[0] else None
-            if arrived is None:
-                step = links.move_link(link.index, here.descriptor, name, "")
-            else:
-                step = links.set_name(arrived.index, name)
+            purpose = f"move the device back as {name}"
             try:
-                operations.apply(
-                    inside if arrived is None else host, [Operation(f"move the device back as {name}", step)]
-                )
+                if arrived is None:
+                    move = links.move_link(link.index, here.descriptor, name, "")
+                    operations.apply(inside, [Operation(purpose, move)])
+                else:
+                    rename, unmark = links.set_name(arrived.index, name), links.set_alias(arrived.index, "")
+                    operations.apply(host, [Operation(purpose, rename), Operation("unmark the device", unmark)])
             except OperationFailed as error:
                 if error.refusal.errno != EEXIST:
                     raise CniError(FAILED, f"{NAME} DEL: {error}") from error
