@@ -124,7 +124,7 @@ else
     start_docker
     if ! wait_until_it_answers; then
         show_log
-        fail "the daemon did not answer within $deadline_seconds s; the end of its log is above"
+        fail "the daemon did not come up (waited up to $deadline_seconds s); the end of its log is above"
     fi
 fi
 say "version $(docker version --format '{{.Server.Version}}') answers"
