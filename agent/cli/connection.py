@@ -54,7 +54,7 @@ class Connection:
             "Host": urlsplit(keys.endpoint).netloc,
         }
         signed = _signed(keys, headers, body)
-        with _Exchange(keys.endpoint, "POST", "/", body=body, headers=signed) as answer:
+        with _Exchange(keys.endpoint, "POST", "/", body=body, headers=signed, timeout=TIMEOUT) as answer:
             document: dict[str, Any] = _json(answer, keys.endpoint)
             if answer.status != http.client.OK:
                 raise _ecs_failure(answer.status, document)
@@ -83,7 +83,7 @@ class Connection:
 
     def get(self, path: str, **query: str | int | None) -> Any:
         """One answer of the introspection API, as JSON."""
-        with self._asked(path, query) as answer:
+        with self._asked(path, query, timeout=TIMEOUT) as answer:
             document = _json(answer, self.introspection)
             if answer.status == http.client.NOT_FOUND:
                 raise Failure(_said(document) or f"the agent does not know {path}", NOT_FOUND)
@@ -108,7 +108,7 @@ class Connection:
         return f"http://{self.where.introspection_address}"
 
     def _asked(
-        self, path: str, query: Mapping[str, str | int | None], timeout: float | None = TIMEOUT
+        self, path: str, query: Mapping[str, str | int | None], *, timeout: float | None
     ) -> "_Exchange":
         text = urlencode({name: value for name, value in query.items() if value is not None})
         return _Exchange(self.introspection, "GET", f"{path}?{text}" if text else path, timeout=timeout)
@@ -135,31 +135,40 @@ class _Exchange:
         *,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-        timeout: float | None = TIMEOUT,
+        timeout: float | None,
     ) -> None:
         self._base = base
         self._request = (method, path, body, dict(headers or {}))
         parts = urlsplit(base)
         self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
+        self._answer: http.client.HTTPResponse | None = None
 
     def __enter__(self) -> http.client.HTTPResponse:
         try:
             self._connection.request(*self._request)
-            return self._connection.getresponse()
-        except ConnectionRefusedError as error:
-            raise Failure(
-                f"nothing listens on {self._base}: the agent is not running; start it as root: berth agent",
-                NOT_RUNNING,
-            ) from error
-        except TimeoutError as error:
-            raise Failure(
-                f"the agent did not answer within {TIMEOUT:.0f} s on {self._base}; its log says more"
-            ) from error
+            self._answer = self._connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
-            raise Failure(f"cannot talk to the agent on {self._base}: {error}") from error
+            self._connection.close()
+            raise self._failure(error) from error
+        return self._answer
 
     def __exit__(self, *_: object) -> None:
+        # an answer that ends with its connection is no longer the connection's to close
+        if self._answer is not None:
+            self._answer.close()
         self._connection.close()
+
+    def _failure(self, error: Exception) -> Failure:
+        match error:
+            case ConnectionRefusedError():
+                text = f"nothing listens on {self._base}: the agent is not running; start it as root: berth agent"
+                return Failure(text, NOT_RUNNING)
+            case TimeoutError():
+                return Failure(
+                    f"the agent did not answer within {TIMEOUT:g} s on {self._base}; its log says more"
+                )
+            case _:
+                return Failure(f"cannot talk to the agent on {self._base}: {error}")
 
 
 def _signed(keys: KeyPair, headers: dict[str, str], body: bytes) -> dict[str, str]:
