@@ -1,0 +1,71 @@
+"""The composition root: reads the settings, wires the parts, runs them, and says with which code it ended."""
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+
+from agent import logs
+from agent.daemon.life import live
+from agent.model.errors import BadSettings, CannotStart, CheckpointFailed
+from agent.settings import Settings, environment
+
+log = structlog.get_logger()
+
+CLEAN, RETRIABLE, TERMINAL = 0, 1, 5
+"""Exit codes (ecs-protocol 0.2): done; start me again; starting me again will not help."""
+
+
+def main(env_file: Path | None = None, *, environ: Mapping[str, str] | None = None) -> int:
+    """Run the agent until SIGTERM or SIGINT; return the exit code. Containers are never stopped by it."""
+    try:
+        settings = Settings.load(environment() if environ is None else environ, env_file=env_file)
+    except BadSettings as error:
+        print("berth agent: cannot start with these settings:", file=sys.stderr)  # noqa: T201
+        for problem in error.problems:
+            print(f"  {problem}", file=sys.stderr)  # noqa: T201
+        return RETRIABLE
+    _configure_logs(settings)
+    for warning in settings.warnings:
+        log.warning("settings.doubted", problem=warning)
+    try:
+        asyncio.run(live(settings))
+    except* CannotStart as group:
+        errors = [error for error in _leaves(group) if isinstance(error, CannotStart)]
+        for error in errors:
+            log.error("agent.failed", reason=str(error), is_final=error.is_final)  # noqa: TRY400 - no trace: the reason is the news
+        return TERMINAL if any(error.is_final for error in errors) else RETRIABLE
+    except* CheckpointFailed as group:
+        for failure in _leaves(group):
+            log.error("agent.failed", reason=str(failure), is_final=False)  # noqa: TRY400 - as above
+        return RETRIABLE
+    log.info("agent.stopped")
+    return CLEAN
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found
+
+
+def _configure_logs(settings: Settings) -> None:
+    file = None
+    if settings.log_file is not None:
+        file = logs.LogFile(
+            settings.log_file,
+            level=settings.file_log_level,
+            format=settings.log_format,
+            rollover=settings.log_rollover,
+            max_bytes=int(settings.log_file_size * 1_000_000),
+            keep=settings.log_file_count,
+        )
+    logs.configure(
+        level=settings.log_level,
+        console=settings.log_console,
+        file=file,
+        lines_per_second=settings.log_lines_per_second,
+    )

@@ -1,0 +1,205 @@
+"""One life of the agent: started in order, run in one task group, ended by a signal or by what went wrong."""
+
+import asyncio
+import fcntl
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import structlog
+from aiohttp import web
+
+from agent import __version__
+from agent.daemon.license import license_text
+from agent.daemon.parts import Parts, build
+from agent.endpoints.audit import AuditLog
+from agent.endpoints.credentials import credentials_application
+from agent.endpoints.introspection import Answers, NodeIdentity, introspection_application
+from agent.endpoints.serving import Served
+from agent.lifecycle.explain import explain
+from agent.model.errors import CannotStart, RuntimeUnavailable
+from agent.settings import Address, Settings
+
+log = structlog.get_logger()
+
+FIRST_RETRY, LONGEST_RETRY = 0.25, 5.0
+"""Seconds between two tries to reach a container runtime that is not there yet."""
+
+
+async def live(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT. Raise ``CannotStart`` or ``CheckpointFailed`` (perhaps in a group)."""
+    with _alone(settings):
+        parts = build(settings)
+        try:
+            async with asyncio.TaskGroup() as group:
+                work = group.create_task(_work(parts))
+                await _until_told_to_stop()
+                log.info("agent.stopping")
+                work.cancel()
+        finally:
+            await _close(parts)
+
+
+async def _work(parts: Parts) -> None:
+    await parts.interfaces.start()
+    async with asyncio.TaskGroup() as starting:
+        starting.create_task(parts.plumbing.ensure())
+        starting.create_task(parts.network.start())
+        starting.create_task(parts.backend.start())
+    audit = AuditLog(
+        None if parts.settings.audit_disabled else parts.settings.audit_file,
+        parts.clock,
+        parts.health,
+        cluster=parts.settings.cluster,
+        container_instance=parts.backend.container_instance_arn,
+    )
+    endpoint = credentials_application(
+        parts.node,
+        parts.credentials,
+        parts.clock,
+        audit,
+        is_ready=lambda: parts.node.known() is not None,
+    )
+    async with (
+        Served(endpoint) as served,
+        _site(_introspection(parts), parts.settings.introspection_address, "BERTH_INTROSPECTION_ADDRESS"),
+        _site(parts.backend.application(), parts.settings.api_address, "BERTH_API_ADDRESS"),
+        asyncio.TaskGroup() as group,
+    ):
+        group.create_task(_serve_credentials(parts, served))
+        group.create_task(parts.interfaces.run())
+        group.create_task(parts.plumbing.keep())
+        group.create_task(parts.backend.run())
+        group.create_task(parts.janitor.run())
+        group.create_task(_follow_tasks(parts))
+        log.info(
+            "agent.ready",
+            version=__version__,
+            cluster=parts.settings.cluster,
+            api=str(parts.settings.api_address),
+            introspection=str(parts.settings.introspection_address),
+        )
+
+
+async def _follow_tasks(parts: Parts) -> None:
+    """The endpoints answer from the records while the runtime is awaited; nothing else begins without it."""
+    await _reach_runtime(parts)
+    await parts.node.run()
+
+
+async def _reach_runtime(parts: Parts) -> None:
+    delay = FIRST_RETRY
+    while True:
+        try:
+            await parts.runtime.start()
+        except RuntimeUnavailable as error:
+            parts.health.report("runtime", f"the container runtime does not answer: {error}")
+            log.warning("runtime.lost", reason=str(error), retry_in=delay)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, LONGEST_RETRY)
+        else:
+            parts.health.report("runtime", None)
+            return
+
+
+async def _serve_credentials(parts: Parts, served: Served) -> None:
+    async for listener in parts.plumbing.listeners():
+        await served.listen(listener.interface, listener.socket)
+
+
+def _introspection(parts: Parts) -> web.Application:
+    identity = NodeIdentity(
+        cluster=parts.settings.cluster,
+        container_instance=parts.backend.container_instance_arn,
+        version=f"berth - v{__version__}",
+    )
+    answers = Answers(
+        directory=parts.node,
+        health=parts.health,
+        identity=lambda: identity,
+        explain=explain,
+        logs=parts.runtime,
+        leaks=_leaks(parts),
+        config=lambda: {
+            "settings": [
+                {"name": each.name, "value": each.value, "source": each.source, "has_effect": each.has_effect}
+                for each in parts.settings.described()
+            ]
+        },
+    )
+    return introspection_application(answers, parts.clock, license_text=license_text())
+
+
+def _leaks(parts: Parts) -> Callable[[], Awaitable[dict[str, list[str]]]]:
+    async def look() -> dict[str, list[str]]:
+        return {"things": list(await parts.janitor.leaks())}
+
+    return look
+
+
+@asynccontextmanager
+async def _site(application: web.Application, address: Address, setting: str) -> AsyncIterator[None]:
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, address.host, address.port, reuse_address=True)
+        try:
+            await site.start()
+        except OSError as error:
+            raise CannotStart(
+                f"cannot listen on {address}: {os.strerror(error.errno or 0)}. Stop the program that "
+                f"listens there, or choose another address with {setting}",
+                is_final=False,
+            ) from error
+        yield
+    finally:
+        await runner.cleanup()
+
+
+async def _until_told_to_stop() -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """Two agents on one state would fight over every container."""
+    path = settings.data_directory / "agent.lock"
+    try:
+        settings.data_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        settings.run_directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CannotStart(
+            f"cannot use {error.filename}: {error.strerror}; run as root, or set ECS_DATADIR and "
+            "BERTH_RUN_DIRECTORY to directories that the agent may write",
+            is_final=True,
+        ) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+            raise CannotStart(
+                f"another agent (process {holder}) already uses {settings.data_directory}; stop it, or give "
+                "this one another ECS_DATADIR",
+                is_final=False,
+            ) from error
+        os.truncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+async def _close(parts: Parts) -> None:
+    await parts.interfaces.aclose()
+    await parts.network.aclose()
+    await parts.runtime.aclose()
+    await parts.backend.aclose()
+    await parts.vpc.aclose()
+    await parts.checkpoints.aclose()
