@@ -181,7 +181,7 @@ class FakeRuntime:
             users = [
                 name
                 for name, each in self._world.containers.items()
-                if each.task_arn == task.arn and (each.is_running or not each.is_pause)
+                if each.task_arn == task.arn and each.is_running
             ]
             if users:
                 raise CannotRemoveContainer(f"the sandbox of task {task.task_id} is in use by {users}")
@@ -397,9 +397,8 @@ class FakeRuntime:
             queue.put_nowait(snapshot)
 
     def _leftovers(self, known: frozenset[TaskId]) -> tuple[str, ...]:
-        used = known | {task_id(each.task_arn) for each in self._world.containers.values()}
-        volumes = [name for name, owner in self._world.volumes.items() if owner not in used]
-        return (*sorted(volumes), *sorted(f"/ecs/{one}" for one in self._world.cgroups - used))
+        volumes = [name for name, owner in self._world.volumes.items() if owner not in known]
+        return tuple(sorted([*volumes, *(f"/ecs/{one}" for one in self._world.cgroups - known)]))
 
     def _forget(self, tasks: frozenset[TaskId]) -> None:
         self._world.cgroups -= tasks

@@ -1,0 +1,146 @@
+"""Ends containers, and does not take Docker's word for it: first by asking, in the end by killing."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from math import ceil
+from pathlib import Path
+
+import structlog
+
+from agent.adapters.docker.calls import inspect, stop
+from agent.adapters.docker.connection import Connection, Lane
+from agent.adapters.docker.errors import timed_out, translated
+from agent.adapters.docker.processes import is_empty, kill_all, processes_in, wait_until_empty
+from agent.adapters.docker.settings import DockerSettings
+from agent.adapters.docker.snapshot import snapshot_of
+from agent.adapters.docker.threads import DeadlinePassed, QueueFull, Turn
+from agent.model.errors import AgentError, CannotStopContainer, RuntimeUnavailable, StepError
+from agent.model.observation import ContainerSnapshot
+from agent.ports.clock import Clock
+
+log = structlog.get_logger()
+
+_SETTLE_SECONDS = 1.0
+"""How long the kernel may take to empty a control group after Docker has seen the exit."""
+
+_KILL_SECONDS = 3.0
+_LOCAL_LIMIT = timedelta(seconds=10)
+
+
+class Stopper:
+    """Stops one container at a time per name. ``groups_of``: the control groups of what was seen last."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        settings: DockerSettings,
+        clock: Clock,
+        groups_of: Callable[[ContainerSnapshot], tuple[Path, ...]],
+    ) -> None:
+        self._connection = connection
+        self._host = settings.host
+        self._limits = settings.limits
+        self._clock = clock
+        self._groups_of = groups_of
+        self._asked_at: dict[str, float] = {}
+
+    async def stop(
+        self, name: str, grace: timedelta, seen: ContainerSnapshot | None, turn: Turn
+    ) -> ContainerSnapshot | None:
+        """Return what is seen after the end; None if there is no such container.
+
+        Raise ``CannotStopContainer`` or ``RuntimeUnavailable``. ``seen``: what is known of it from before.
+        """
+        begun = self._asked_at.setdefault(name, time.monotonic())
+        patience = grace + self._limits.stop_margin
+        try:
+            snapshot = await self._ask(name, grace, patience, turn)
+        except (StepError, RuntimeUnavailable) as error:
+            is_overdue = time.monotonic() >= begun + patience.total_seconds()
+            if isinstance(error, RuntimeUnavailable) and not is_overdue:
+                raise
+            snapshot = await self.kill(seen, error)
+        self._asked_at.pop(name, None)
+        return snapshot
+
+    async def kill(self, seen: ContainerSnapshot | None, cause: AgentError) -> ContainerSnapshot:
+        """Kill without Docker and look whether it is gone. Raise ``cause`` where nothing can be known."""
+        groups = () if seen is None else self._groups_of(seen)
+        if seen is None or not groups:
+            raise cause
+        job = self._connection.begin(
+            Lane.LOCAL, lambda _: kill_all(groups, _KILL_SECONDS), limit=_LOCAL_LIMIT
+        )
+        is_gone = await self._connection.finish(job, limit=_LOCAL_LIMIT, transition="stopped")
+        log.warning("container.killed", docker_name=seen.docker_name, cause=str(cause), is_gone=is_gone)
+        if not is_gone:
+            left = sorted(set().union(*map(processes_in, groups)))
+            raise CannotStopContainer(
+                f"processes {left} of container {seen.container_name} do not end even when killed"
+            ) from cause
+        return await self._after_kill(seen)
+
+    async def _ask(
+        self, name: str, grace: timedelta, patience: timedelta, turn: Turn
+    ) -> ContainerSnapshot | None:
+        seconds = max(0, ceil(grace.total_seconds()))
+        job = self._connection.begin(
+            Lane.STOP,
+            lambda client: stop(client, name, seconds, self._clock),
+            limit=self._limits.stop,
+            turn=turn,
+        )
+        try:
+            with translated(CannotStopContainer, self._host):
+                answer = await job.wait(patience.total_seconds())
+        except (DeadlinePassed, QueueFull) as error:
+            raise CannotStopContainer(timed_out("stopped", patience)) from error
+        if answer is None:
+            return None
+        snapshot = snapshot_of(*answer)
+        if snapshot.is_running:
+            raise CannotStopContainer(f"Docker says that container {snapshot.container_name} still runs")
+        groups = self._groups_of(snapshot)
+        if not is_empty(groups):
+            waiting = self._connection.begin(
+                Lane.LOCAL, lambda _: wait_until_empty(groups, _SETTLE_SECONDS), limit=_LOCAL_LIMIT
+            )
+            if not await self._connection.finish(waiting, limit=_LOCAL_LIMIT, transition="stopped"):
+                raise CannotStopContainer(
+                    f"Docker says that container {snapshot.container_name} has ended, but processes of it run"
+                )
+        return snapshot
+
+    async def _after_kill(self, seen: ContainerSnapshot) -> ContainerSnapshot:
+        """Docker's own account of the end if it gives one soon; else what the empty control group proves."""
+        until = time.monotonic() + self._limits.ping.total_seconds()
+        while time.monotonic() < until:
+            try:
+                answer = await self._connection.call(
+                    Lane.LOOK,
+                    lambda client: inspect(client, seen.container_id, self._clock),
+                    limit=self._limits.ping,
+                    transition="inspecting",
+                )
+            except RuntimeUnavailable:
+                break
+            snapshot = None if answer is None else snapshot_of(*answer)
+            if snapshot is None or not snapshot.is_running:
+                return snapshot or self._ended(seen)
+            await asyncio.sleep(0.1)
+        return self._ended(seen)
+
+    def _ended(self, seen: ContainerSnapshot) -> ContainerSnapshot:
+        now = self._clock.now()
+        return replace(
+            seen,
+            observed_at=now,
+            is_running=False,
+            was_started=True,
+            pid=None,
+            finished_at=seen.finished_at or now,
+            exit_code=seen.exit_code,
+        )
