@@ -111,7 +111,7 @@ types: venv ## mypy, strict
 .PHONY: imports
 imports: venv ## who may import whom
 	@echo "check: imports"
-	@said=$$($(BIN)/lint-imports --no-cache 2>&1) || { echo "$$said"; exit 1; }
+	@said=$$($(BIN)/lint-imports --no-cache --no-logo 2>&1) || { echo "$$said"; exit 1; }
 
 .PHONY: docs
 docs: venv ## write the generated pages of docs/ anew
