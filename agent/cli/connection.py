@@ -85,22 +85,29 @@ class Connection:
         """One answer of the introspection API, as JSON."""
         with self._asked(path, query, timeout=TIMEOUT) as answer:
             document = _json(answer, self.introspection)
-            if answer.status == http.client.NOT_FOUND:
-                raise Failure(_said(document) or f"the agent does not know {path}", NOT_FOUND)
+            if answer.status != http.client.OK:
+                raise _refused(answer.status, document, path)
+        return document
+
+    def health(self) -> dict[str, Any]:
+        """What ``/health`` says, well or not."""
+        with self._asked("/health", {}, timeout=TIMEOUT) as answer:
+            document: dict[str, Any] = _json(answer, self.introspection)
             # 503 is how health says that something is wrong; its body says what
             if answer.status not in (http.client.OK, http.client.SERVICE_UNAVAILABLE):
-                raise Failure(_said(document) or f"the agent answered {answer.status} to {path}")
+                raise _refused(answer.status, document, "/health")
         return document
 
     def stream(self, path: str, **query: str | int | None) -> Iterator[bytes]:
         """Pieces of an answer of the introspection API, as they come."""
         with self._asked(path, query, timeout=None) as answer:
             if answer.status != http.client.OK:
-                said = _said(_json(answer, self.introspection))
-                code = NOT_FOUND if answer.status == http.client.NOT_FOUND else FAILED
-                raise Failure(said or f"the agent answered {answer.status} to {path}", code)
-            while piece := answer.read1(_PIECE):
-                yield piece
+                raise _refused(answer.status, _json(answer, self.introspection), path)
+            try:
+                while piece := answer.read1(_PIECE):
+                    yield piece
+            except (OSError, http.client.HTTPException) as error:
+                raise Failure(f"the answer of {self.introspection} broke off: {error}") from error
 
     @property
     def introspection(self) -> str:
@@ -161,8 +168,10 @@ class _Exchange:
     def _failure(self, error: Exception) -> Failure:
         match error:
             case ConnectionRefusedError():
-                text = f"nothing listens on {self._base}: the agent is not running; start it as root: berth agent"
-                return Failure(text, NOT_RUNNING)
+                return Failure(
+                    f"nothing listens on {self._base}: the agent is not running; as root: berth agent",
+                    NOT_RUNNING,
+                )
             case TimeoutError():
                 return Failure(
                     f"the agent did not answer within {TIMEOUT:g} s on {self._base}; its log says more"
@@ -196,6 +205,14 @@ def _said(document: Any) -> str:
     if not isinstance(document, dict):
         return ""
     return next((str(document[key]) for key in ("message", "Message", "error") if document.get(key)), "")
+
+
+def _refused(status: int, document: Any, path: str) -> Failure:
+    codes: dict[int, int] = {http.client.NOT_FOUND: NOT_FOUND, http.client.BAD_REQUEST: USAGE}
+    return Failure(
+        _said(document) or f"the agent answered {status} to {path}",
+        codes.get(status, FAILED),
+    )
 
 
 def _ecs_failure(status: int, document: Any) -> Failure:

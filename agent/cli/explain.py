@@ -4,51 +4,74 @@ import argparse
 from typing import Any
 
 from agent.cli.connection import Connection
-from agent.cli.failures import OK
-from agent.cli.output import moment, print_json, span
+from agent.cli.failures import NOT_FOUND, OK, Failure
+from agent.cli.output import coloured, moment, print_json, span
 from agent.cli.tasks import find_task, short_id
 
 
 def explain(chosen: argparse.Namespace) -> int:
     """Print one paragraph per wait, or that there is none."""
     connection = Connection.find(chosen.env_file)
-    task = find_task(connection, chosen.task, chosen.cluster)
-    document = connection.get("/berth/v1/explain", task=task["taskArn"])
+    try:
+        document = connection.get("/berth/v1/explain", task=chosen.task)
+    except Failure as failure:
+        if failure.code != NOT_FOUND:
+            raise
+        # removed from this machine, or not yet seen by it: the API may remember it
+        document = _remembered(find_task(connection, chosen.task, chosen.cluster))
     if chosen.json:
         print_json(document)
         return OK
-    waits = waits_in(document)
-    print(f"{short_id(task['taskArn'])} is {task.get('lastStatus')}, wanted {task.get('desiredStatus')}")
-    if task.get("stoppedReason"):
-        print(f"  because: {task['stoppedReason']}")
-    for container in task.get("containers", []):
-        if container.get("reason"):
-            print(f"  {container['name']}: {container['reason']}")
+    print(f"{short_id(document['task'])} is {coloured(document['status'])}, its goal is {document['goal']}")
+    if document.get("reason"):
+        print(f"  reason: {document['reason']}")
+    for note in document.get("notes", ()):
+        print(f"  {note}")
+    waits = document.get("waits") or []
     if not waits:
-        print("It waits for nothing: everything is where it should be.")
+        print("It waits for nothing.")
     for wait in waits:
-        print(f"\n{wait.get('subject')} is {wait.get('status')}, on its way to {wait.get('goal')}")
-        print(f"  waits for: {wait.get('waits_for')}")
-        print(f"  cause:     {wait.get('cause')}")
-        print(f"  since:     {_with_span(wait.get('since'), wait.get('until'))}")
-        print(f"  then:      {wait.get('then')}")
+        print(f"\n{wait['subject']} is {wait['status']}, its goal is {wait['goal']}")
+        print(f"  waits for: {wait['waits_for']}")
+        print(f"  cause:     {wait['cause']}")
+        print(f"  since:     {_since(wait)}")
+        print(f"  until:     {_until(wait)}")
+        print(f"  then:      {wait['then']}")
     return OK
 
 
-def waits_in(document: Any) -> list[dict[str, Any]]:
-    """The waits in an answer: the list itself, or the first list in the object."""
-    if isinstance(document, dict):
-        document = next((value for value in document.values() if isinstance(value, list)), [])
-    return [wait for wait in document if isinstance(wait, dict)]
-
-
-def _with_span(since: object, until: object) -> str:
-    start, end = moment(since), moment(until)
-    if start is None:
-        return "-"
-    text = f"{start.astimezone():%H:%M:%S}"
-    return (
-        text
-        if end is None
-        else f"{text}, until {end.astimezone():%H:%M:%S} ({span((end - start).total_seconds())})"
+def _remembered(task: dict[str, Any]) -> dict[str, Any]:
+    is_over = task.get("lastStatus") == "STOPPED"
+    ended = task.get("containers", []) if is_over else []
+    notes = [
+        f"{each['name']}: exit code {each.get('exitCode', 'unknown')} {each.get('reason', '')}".rstrip()
+        for each in ended
+    ]
+    notes.append(
+        "It is over and its containers have been removed from this machine."
+        if is_over
+        else "The agent of this machine has not seen it yet."
     )
+    return {
+        "task": task["taskArn"],
+        "status": task.get("lastStatus"),
+        "goal": task.get("desiredStatus"),
+        "reason": task.get("stoppedReason"),
+        "waits": [],
+        "notes": notes,
+    }
+
+
+def _since(wait: dict[str, Any]) -> str:
+    since = moment(wait.get("since"))
+    age = wait.get("age")
+    text = f"{since.astimezone():%H:%M:%S}" if since else "-"
+    return f"{text} ({span(age)} ago)" if age is not None else text
+
+
+def _until(wait: dict[str, Any]) -> str:
+    since, until = moment(wait.get("since")), moment(wait.get("until"))
+    if since is None or until is None:
+        return "-"
+    day = f"{until.astimezone():%Y-%m-%d} " if (until - since).days else ""
+    return f"{day}{until.astimezone():%H:%M:%S}"

@@ -21,7 +21,7 @@ def run_agent(chosen: argparse.Namespace) -> int:
 def status(chosen: argparse.Namespace) -> int:
     """Print health and numbers. Exit code 1 if something is wrong with the agent."""
     connection = Connection.find(chosen.env_file)
-    health = connection.get("/health")
+    health = connection.health()
     metadata = connection.get("/v1/metadata")
     tasks = connection.get("/v1/tasks").get("Tasks") or []
     is_well = str(health.get("status", "")).upper() == "OK"

@@ -1,5 +1,6 @@
 import json
 import re
+import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -27,8 +28,11 @@ class StandIn:
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.answers: dict[str, tuple[int, Any]] = {}
         self.room = 1000
+        self.faults: list[BaseException | None] = []
         self.become = "RUNNING"
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._asked_class())
+        # a client that gave up is part of a test; the traceback of its broken pipe is not
+        self.server.handle_error = lambda *_: self.faults.append(sys.exception())  # type: ignore[method-assign]
         self.address = f"127.0.0.1:{self.server.server_address[1]}"
 
     def add_task(self, number: int, **more: Any) -> dict[str, Any]:
@@ -168,3 +172,4 @@ def agent(data_directory: Path, monkeypatch: pytest.MonkeyPatch):
     stand_in.server.shutdown()
     stand_in.server.server_close()
     thread.join()
+    assert [fault for fault in stand_in.faults if not isinstance(fault, ConnectionError)] == []

@@ -1,0 +1,115 @@
+import json
+import time
+
+import pytest
+
+from agent.cli.main import main
+
+
+def test_logs_are_copied_byte_for_byte(agent, capfdbinary) -> None:
+    agent.answers["/berth/v1/logs"] = (200, b"one\n\xff\x00two")
+    assert main(["logs", "abcd", "-f", "--tail", "5"]) == 0
+    assert capfdbinary.readouterr().out == b"one\n\xff\x00two"
+    assert agent.calls[-1] == (
+        "/berth/v1/logs",
+        {"task": "abcd", "follow": "true", "tail": "5"},
+    )
+
+
+@pytest.mark.parametrize(("status", "code"), [(400, 2), (404, 3), (409, 1), (503, 1)])
+def test_why_there_are_no_logs_is_told(agent, capsys, status, code) -> None:
+    agent.answers["/berth/v1/logs"] = (status, {"message": "container is missing; expected one of web, api"})
+    assert main(["logs", "abcd"]) == code
+    assert capsys.readouterr().err == "berth logs: container is missing; expected one of web, api\n"
+
+
+WAIT = {
+    "subject": "web", "status": "CREATED", "goal": "RUN", "waits_for": "dependencies_met",
+    "cause": "start container waits: api is not HEALTHY", "since": "2026-01-01T12:00:00Z",
+    "until": "2026-01-02T12:00:00Z", "then": "the task is stopped with this as its reason", "age": 75.2,
+}  # fmt: skip
+
+
+def test_explain_tells_each_wait_with_cause_age_deadline_and_what_happens_then(agent, capsys) -> None:
+    document = {"task": "arn:x/abcd", "status": "PENDING", "goal": "RUN", "reason": None, "waits": [WAIT]}
+    agent.answers["/berth/v1/explain"] = (200, document)
+    assert main(["explain", "abcd"]) == 0
+    shown = capsys.readouterr().out
+    for part in (
+        "abcd is PENDING",
+        "dependencies_met",
+        WAIT["cause"],
+        "1m 15s ago",
+        WAIT["then"],
+        "until:     2026-01-02 ",
+    ):
+        assert part in shown
+    assert agent.calls == [("/berth/v1/explain", {"task": "abcd"})]
+    assert main(["explain", "abcd", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == document
+
+
+def test_status_is_zero_when_well_and_one_with_the_reasons_when_not(agent, capsys) -> None:
+    agent.answers["/v1/metadata"] = (
+        200,
+        {"Cluster": "default", "Version": "berth - v1", "ContainerInstanceArn": "arn:i"},
+    )
+    agent.answers["/v1/tasks"] = (200, {"Tasks": [{"KnownStatus": "RUNNING"}, {"KnownStatus": "PENDING"}]})
+    agent.answers["/health"] = (200, {"status": "OK", "reasons": []})
+    assert main(["status"]) == 0
+    assert "2, of which 1 RUNNING" in capsys.readouterr().out
+    problem = {"component": "runtime", "status": "IMPAIRED", "reason": "Docker does not answer"}
+    agent.answers["/health"] = (503, {"status": "IMPAIRED", "reasons": [problem]})
+    assert main(["status"]) == 1
+    assert "runtime: Docker does not answer" in capsys.readouterr().out
+    assert main(["status", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["health"]["status"] == "IMPAIRED"
+
+
+def test_leaks_are_listed_and_fail_the_command(agent, capsys) -> None:
+    agent.answers["/berth/v1/leaks"] = (200, {"things": []})
+    assert main(["leaks"]) == 0
+    assert "nothing is left" in capsys.readouterr().out
+    agent.answers["/berth/v1/leaks"] = (200, {"volumes": ["v1"], "containers": ["c1", "c2"]})
+    assert main(["leaks"]) == 1
+    assert capsys.readouterr().out == "volumes\tv1\ncontainers\tc1\ncontainers\tc2\n"
+
+
+def test_when_leaks_cannot_be_looked_for_nobody_says_that_there_are_none(agent, capsys) -> None:
+    agent.answers["/berth/v1/leaks"] = (503, {"message": "cannot look for leftovers now: Docker is away"})
+    assert main(["leaks"]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "Docker is away" in told.err
+
+
+def test_an_agent_that_does_not_answer_is_given_up(agent, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("agent.cli.connection.TIMEOUT", 0.2)
+    monkeypatch.setattr(agent, "list_tasks", lambda _: time.sleep(0.5) or {"taskArns": []})
+    assert main(["ps"]) == 1
+    assert "did not answer within" in capsys.readouterr().err
+
+
+def test_explain_of_a_task_that_waits_for_nothing_says_so(agent, capsys) -> None:
+    agent.answers["/berth/v1/explain"] = (
+        200,
+        {"task": "arn:x/abcd", "status": "RUNNING", "goal": "RUN", "waits": []},
+    )
+    assert main(["explain", "abcd"]) == 0
+    assert capsys.readouterr().out == "abcd is RUNNING, its goal is RUN\nIt waits for nothing.\n"
+
+
+def test_explain_of_a_task_that_is_gone_tells_what_is_remembered(agent, capsys) -> None:
+    gone = [{"name": "job", "exitCode": 1, "reason": "OutOfMemoryError: killed"}]
+    agent.add_task(
+        1,
+        lastStatus="STOPPED",
+        desiredStatus="STOPPED",
+        stoppedReason="Essential container in task exited",
+        containers=gone,
+    )
+    assert main(["explain", f"{1:032x}"]) == 0
+    shown = capsys.readouterr().out
+    assert "reason: Essential container in task exited" in shown
+    assert "job: exit code 1 OutOfMemoryError: killed" in shown
+    assert "It is over" in shown
