@@ -32,17 +32,22 @@ def main(env_file: Path | None = None, *, environ: Mapping[str, str] | None = No
         log.warning("settings.doubted", problem=warning)
     try:
         asyncio.run(live(settings))
-    except* CannotStart as group:
-        errors = [error for error in _leaves(group) if isinstance(error, CannotStart)]
-        for error in errors:
-            log.error("agent.failed", reason=str(error), is_final=error.is_final)  # noqa: TRY400 - no trace: the reason is the news
-        return TERMINAL if any(error.is_final for error in errors) else RETRIABLE
-    except* CheckpointFailed as group:
-        for failure in _leaves(group):
-            log.error("agent.failed", reason=str(failure), is_final=False)  # noqa: TRY400 - as above
-        return RETRIABLE
+    except (CannotStart, CheckpointFailed) as error:
+        return _ended_by([error])
+    except BaseExceptionGroup as group:
+        expected, bugs = group.split((CannotStart, CheckpointFailed))
+        if bugs is not None or expected is None:
+            raise
+        return _ended_by(_leaves(expected))
     log.info("agent.stopped")
     return CLEAN
+
+
+def _ended_by(errors: list[BaseException]) -> int:
+    is_final = any(isinstance(error, CannotStart) and error.is_final for error in errors)
+    for error in errors:
+        log.critical("agent.failed", reason=str(error), is_final=is_final)
+    return TERMINAL if is_final else RETRIABLE
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

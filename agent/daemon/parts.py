@@ -9,7 +9,7 @@ from pathlib import Path
 
 from agent import __version__
 from agent.adapters.aws.development import DevelopmentCredentials
-from agent.adapters.aws.roles import StsCredentials
+from agent.adapters.aws.roles import StsRoles
 from agent.adapters.clock import SystemClock
 from agent.adapters.cni.conflist import TaskBridge
 from agent.adapters.cni.provider import CniProvider, CniSettings
@@ -21,7 +21,8 @@ from agent.adapters.host.plumbing import HostPlumbing
 from agent.adapters.host.rules import FirewallPlan
 from agent.adapters.interfaces import LinkWatcher
 from agent.adapters.local.backend import LocalBackend, LocalOptions
-from agent.adapters.local.vpc.plan import BadVpcPlan, default_plan
+from agent.adapters.local.vpc.errors import BadVpcPlan
+from agent.adapters.local.vpc.plan import default_plan
 from agent.adapters.local.vpc.vpc import SimulatedVpc
 from agent.endpoints.health import HealthBoard
 from agent.model.errors import CannotStart
@@ -158,7 +159,7 @@ def _cni_settings(settings: Settings) -> CniSettings:
 
 def _credentials(settings: Settings, clock: SystemClock) -> CredentialsProvider:
     if settings.credentials_source == "sts":
-        return StsCredentials(clock, region=settings.region, endpoint=settings.sts_endpoint)
+        return StsRoles(clock, region=settings.region, endpoint=settings.sts_endpoint)
     return DevelopmentCredentials(clock)
 
 
