@@ -147,13 +147,15 @@ def ruleset(plan: VpcPlan) -> str:
         f"table arp {TABLE} {{}}",
         f"delete table arp {TABLE}",
         f"table inet {TABLE} {{",
-        "  chain sources {",
+        "  chain arriving {",
         "    type filter hook prerouting priority raw; policy accept;",
         '    iif "lo" accept',
-        # Asking "does anybody have my address?": the VPC gives addresses, so nobody else has it.
-        "    ip6 saddr :: drop",
-        # The route back to the source must leave through the link the packet came from.
+        # The route back to the source must leave through the link the packet came from. This drops, too, the
+        # question whether anybody has an address (its source is ::): the VPC gives addresses, nobody has it.
         "    fib saddr . iif oif 0 drop",
+        # The unreachable route would answer as well, but after five times only once a second for each sender.
+        "    fib daddr type != unicast accept",
+        "    meta nfproto ipv4 fib daddr oif 0 reject with icmp type host-unreachable",
         "  }",
         "  chain forward {",
         "    type filter hook forward priority filter; policy accept;",

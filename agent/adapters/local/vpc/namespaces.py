@@ -69,6 +69,7 @@ class NamespaceThread:
         path = DIRECTORY / name
         _claim(path)
         try:
+            # Nobody but this thread is in the new namespace until it has its name.
             _check(_libc.unshare(_CLONE_NEWNET), "create a network namespace")
             try:
                 _mount("/proc/thread-self/ns/net", str(path), _MS_BIND)
@@ -102,6 +103,12 @@ def opened(name: str) -> int | None:
         return descriptor
     os.close(descriptor)
     return None
+
+
+def give_name(descriptor: int, name: str) -> None:
+    """Give a namespace that lost its name that name again. Raises NameTaken when another has it."""
+    _claim(DIRECTORY / name)
+    _mount(f"/proc/self/fd/{descriptor}", str(DIRECTORY / name), _MS_BIND)
 
 
 def is_same(descriptor: int, name: str) -> bool:
@@ -138,6 +145,13 @@ def remove(name: str) -> None:
 
 
 def _claim(path: Path) -> None:
+    try:
+        _claim_file(path)
+    except OSError as error:
+        raise KernelRefused(f"cannot create {path}: {error.strerror}; root is needed", error.errno) from error
+
+
+def _claim_file(path: Path) -> None:
     for _ in range(3):
         _prepare_directory()
         try:

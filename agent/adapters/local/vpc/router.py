@@ -52,16 +52,27 @@ class Router:
             self._take(self._thread.create(self._namespace))
         else:
             self._refuse_foreign()
+            if not self.is_named():  # running tasks use it, so it gets its name back
+                namespaces.give_name(self._entered(), self._namespace)
         self._configure()
         self._repair_proxies()
         return created
 
     def opened(self) -> bool:
         """Take hold of an existing namespace without changing it. False when there is none."""
-        self._close_if_replaced()
         if self._descriptor is None:
             self._take(namespaces.opened(self._namespace))
+        elif not self.is_named():
+            replacement = namespaces.opened(self._namespace)
+            if replacement is not None:
+                # Somebody made another under our name: what we hold is a router that nobody else can find.
+                self.close()
+                self._take(replacement)
         return self._descriptor is not None
+
+    def is_named(self) -> bool:
+        """Whether what we hold is what its name under /run/netns leads to."""
+        return self._descriptor is not None and namespaces.is_same(self._descriptor, self._namespace)
 
     def links(self) -> tuple[tuple[Link, Mark], ...]:
         """Every link with a mark of ours."""
@@ -110,15 +121,14 @@ class Router:
         """What is not as it should be, one sentence each."""
         netlink = self.netlink
         where = f"namespace {self._namespace}"
-        with self._thread.inside(self._entered()):
-            for path, value in layout.switches(self._plan):
-                found = _switch(path)
-                if found is not None and found != value:
-                    yield f"{where}: net/{path} is {found}, expected {value}"
+        if not self.is_named():
+            yield f"{where}: the VPC's router has lost its name under {namespaces.DIRECTORY}"
+        yield from self._switch_problems(where)
         own = {str(address.ip) for index, address in netlink.addresses() if index == _LOOPBACK}
         for address in self._own_addresses():
             if str(address) not in own:
                 yield f"{where}: address {address} of the router is missing"
+        yield from self._route_problems(where)
         tables = self._nft("list", "tables").splitlines()
         for table in (f"table inet {layout.TABLE}", f"table arp {layout.TABLE}"):
             if table not in tables:
@@ -179,11 +189,6 @@ class Router:
             raise KernelRefused(f"the VPC's router {self._namespace} is not there: ensure() was not called")
         return self._descriptor
 
-    def _close_if_replaced(self) -> None:
-        # Somebody may have removed the name and made another: we would hold a router that nobody sees.
-        if self._descriptor is not None and not namespaces.is_same(self._descriptor, self._namespace):
-            self.close()
-
     def _configure(self) -> None:
         netlink = self.netlink
         with self._thread.inside(self._entered()):
@@ -197,10 +202,12 @@ class Router:
                 netlink.remove_address(index, address.ip, address.network.prefixlen)
         for own in wanted:
             netlink.ensure_address(_LOOPBACK, own, own.max_prefixlen)
-        for everywhere in OUTSIDE:
-            if everywhere.version == 4 or self._plan.ipv6_cidr is not None:  # noqa: PLR2004
-                netlink.ensure_unreachable(everywhere)
+        for everywhere in self._outside():
+            netlink.ensure_unreachable(everywhere)
         self._nft("-f", "-", ruleset=layout.ruleset(self._plan))
+
+    def _outside(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        return OUTSIDE if self._plan.ipv6_cidr is not None else OUTSIDE[:1]
 
     def _own_addresses(self) -> tuple[IPv4Address, ...]:
         gateways = (gateway(subnet) for subnet in self._plan.subnets)
@@ -277,6 +284,19 @@ class Router:
             raise InterfaceConflict(
                 f"interface {mark.eni_id}: address {network.network_address} belongs to another interface"
             )
+
+    def _switch_problems(self, where: str) -> Iterator[str]:
+        with self._thread.inside(self._entered()):
+            found = tuple((path, _switch(path), value) for path, value in layout.switches(self._plan))
+        for path, actual, expected in found:
+            if actual not in (None, expected):
+                yield f"{where}: net/{path} is {actual}, expected {expected}"
+
+    def _route_problems(self, where: str) -> Iterator[str]:
+        for everywhere in self._outside():
+            routes = self.netlink.routes(everywhere.version)
+            if not any(route.is_unreachable and route.destination == everywhere for route in routes):
+                yield f"{where}: the unreachable route to {everywhere} is missing"
 
     def _link_problems(self, netlink: Rtnetlink) -> Iterator[str]:
         routed = {(route.link, str(route.destination)) for v in (4, 6) for route in netlink.routes(v)}

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,8 @@ async def test_damage_is_reported_and_repaired(world):
             "sysctl -qw net.ipv4.conf.all.rp_filter=0",
             f"ip addr del {gateway(world.plan.subnets[1])}/32 dev lo",
             "nft delete table inet berth",
+            "ip route del unreachable default",
+            "ip -6 route del unreachable default",
             f"ip route del {eni.ipv4_address}",
             f"ip neigh del {eni.ipv4_address} dev {link}",
             f"ip -6 neigh del proxy {world.eni(6, ipv6=True).ipv6_address} dev {link}",
@@ -135,6 +138,8 @@ async def test_damage_is_reported_and_repaired(world):
         "rp_filter is 0",
         "10.211.16.1",
         "table inet berth",
+        "unreachable route to 0.0.0.0/0",
+        "unreachable route to ::/0",
         "route to 10.211.0.5",
         "neighbour entry of 10.211.0.5",
         "does not answer for fd00:211::6",
@@ -146,13 +151,45 @@ async def test_damage_is_reported_and_repaired(world):
     assert await world.vpc.verify() == ()
 
 
-async def test_a_removed_router_is_missed_and_made_again(world):
+async def test_a_router_that_lost_its_name_gets_it_back_and_tasks_notice_nothing(world):
+    first, second = world.eni(5), world.eni(6)
+    a, _ = await world.task(first), await world.task(second)
+    subprocess.run(["ip", "netns", "del", world.namespace], check=True)
+
+    assert any("lost its name" in problem for problem in await world.vpc.verify())
+    assert await world.vpc.interfaces() == {first.eni_id, second.eni_id}
+    assert a.pings(second.ipv4_address)
+
+    await world.vpc.ensure()
+    assert await world.vpc.verify() == ()
+    await world.restart()
+    assert await world.vpc.interfaces() == {first.eni_id, second.eni_id}
+    assert a.pings(second.ipv4_address)
+
+
+async def test_a_router_that_vanished_while_no_agent_ran_is_missed_and_made_again(world):
     await world.vpc.ensure_interface(world.eni(5))
-    subprocess.run(["umount", f"/run/netns/{world.namespace}"], check=True)
+    await world.vpc.aclose()
+    subprocess.run(["ip", "netns", "del", world.namespace], check=True)
+    world.vpc = SimulatedVpc(
+        world.plan, namespace=world.namespace, host_namespace_fd=world.machine.descriptor
+    )
 
     assert await world.vpc.verify() == (f"namespace {world.namespace}: the VPC's router is missing",)
     assert await world.vpc.interfaces() == frozenset()
+    await _until(partial(_on_machine, world), frozenset())  # the kernel cleans up in its own time
 
+    await world.vpc.ensure()
+    await world.task(world.eni(5))
+    assert await world.vpc.verify() == ()
+
+
+async def test_a_namespace_that_took_our_name_is_looked_at_not_the_lost_one(world):
+    await world.vpc.ensure_interface(world.eni(5))
+    subprocess.run(["ip", "netns", "del", world.namespace], check=True)
+    subprocess.run(["ip", "netns", "add", world.namespace], check=True)
+
+    assert await world.vpc.interfaces() == frozenset()
     await world.vpc.ensure()
     assert await world.vpc.verify() == ()
 
@@ -389,6 +426,10 @@ def _snapshot(machine, namespace):
         line for line in Path("/proc/self/mountinfo").read_text().splitlines() if namespace in line
     )
     return shown, files, mounts
+
+
+async def _on_machine(world):
+    return frozenset(name for name in world.machine_links().values() if name.startswith("berth-"))
 
 
 async def _until(ask, expected):

@@ -75,8 +75,25 @@ async def test_packets_to_nowhere_are_answered_at_once(world, address):
             return made.connect_ex((address, 80))
 
     began = time.monotonic()
-    assert task.call(failure) == errno.EHOSTUNREACH
-    assert time.monotonic() - began < 0.5
+    # More often than the kernel would answer one sender by default (six times, then once a second).
+    assert [task.call(failure) for _ in range(12)] == [errno.EHOSTUNREACH] * 12
+    assert time.monotonic() - began < 0.9
+
+
+async def test_ipv6_packets_to_nowhere_are_answered_one_by_one(world):
+    eni = world.eni(5, ipv6=True)
+    task = await world.task(eni)
+    assert task.pings("fd00:211::1")  # the router is known, so no packet waits for that
+
+    def answers() -> int:
+        counters = dict(line.split() for line in task.sh("cat /proc/net/snmp6").splitlines())
+        return int(counters["Icmp6InDestUnreachs"])
+
+    # Counted and not timed: a TCP socket on the same CPU is still locked when the answer comes, and asks again.
+    before = answers()
+    for address in ["fd00:211:0:1::99", "2001:db8::1"] * 6:
+        task.call(lambda address=address: _say(eni.ipv6_address, address))
+    assert answers() - before == 12
 
 
 async def test_a_spoofed_source_never_arrives(world):
