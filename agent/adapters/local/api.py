@@ -40,7 +40,7 @@ class Api:
         self._loading = asyncio.Lock()
 
     def application(self) -> web.Application:
-        """The aiohttp application. It answers every path, so that strangers are told apart from friends first."""
+        """The aiohttp application. It answers every path: who asks is checked before what is asked."""
         application = web.Application(client_max_size=LARGEST_BODY)
         application.router.add_route("*", "/{path:.*}", self._handle)
         return application

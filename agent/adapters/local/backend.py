@@ -40,7 +40,7 @@ _TIDY = 60.0
 
 @dataclass(frozen=True, slots=True)
 class LocalOptions:
-    """What the local backend is told. ``cpu`` in units (1024 per core) and ``memory`` in MiB are what tasks may take.
+    """What the local backend is told. Tasks may take ``cpu`` (1024 units per core) and ``memory`` (MiB).
 
     ``architecture``: ``X86_64`` or ``ARM64``. ``mtu`` None: the VPC's default.
     """
@@ -61,7 +61,7 @@ class LocalOptions:
 
 
 class LocalBackend:
-    """Implements ``TaskStateBackend``. Call ``start``, serve ``application()``, keep ``run()`` running, ``aclose``."""
+    """Implements ``TaskStateBackend``: ``start``, serve ``application()``, keep up ``run()``, ``aclose``."""
 
     def __init__(self, options: LocalOptions, plan: VpcPlan, vpc: ElasticNetwork, clock: Clock) -> None:
         identity = Identity(options.region, options.account, options.cluster)
@@ -78,6 +78,7 @@ class LocalBackend:
         self._keeper = InterfaceKeeper(self._store, vpc, options.mtu)
         self._api: Api | None = None
         self._keys: KeyPair | None = None
+        self._instance: InstanceRecord | None = None
         self._changed = asyncio.Event()
         self._sequence = 0
         self._latest: tuple[WantedTask, ...] | None = None
@@ -92,6 +93,13 @@ class LocalBackend:
             raise RuntimeError("the local backend was not started")
         return self._keys
 
+    @property
+    def container_instance_arn(self) -> str:
+        """This machine's ARN. Raise ``RuntimeError`` before ``start``."""
+        if self._instance is None:
+            raise RuntimeError("the local backend was not started")
+        return self.node.identity.instance_arn(self._instance.cluster, self._instance.id)
+
     async def start(self) -> None:
         """Open the store, register this machine, make the VPC, and clear away interfaces of no task.
 
@@ -101,7 +109,7 @@ class LocalBackend:
         try:
             self._keys = await asyncio.to_thread(load_or_make, self._options.data_dir)
             await self._store.open(cluster)
-            await self._store.transact(lambda ledger: _register(ledger, cluster))
+            self._instance = await self._store.transact(lambda ledger: _register(ledger, cluster))
             await self._vpc.ensure()
             await self._vpc.ensure_instance_interface(self.node.interface)
             await self._keeper.remove_orphans()
@@ -251,10 +259,14 @@ class LocalBackend:
             await self._api.load_shapes()
 
 
-def _register(ledger: Ledger, cluster: str) -> None:
+def _register(ledger: Ledger, cluster: str) -> InstanceRecord:
     """This machine is a container instance of the cluster; made once, kept for ever."""
-    if ledger.instance(cluster) is None:
-        ledger.save_instance(InstanceRecord(new_task_id(), cluster, registered_at=ledger.now))
+    known = ledger.instance(cluster)
+    if known is not None:
+        return known
+    made = InstanceRecord(new_task_id(), cluster, registered_at=ledger.now)
+    ledger.save_instance(made)
+    return made
 
 
 async def _either(changed: asyncio.Event, seconds: float) -> None:

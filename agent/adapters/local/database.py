@@ -1,4 +1,4 @@
-"""The SQLite file: opened, checked, set aside when it is broken; one thread, one short transaction at a time."""
+"""The SQLite file: opened, checked, set aside when broken; one thread, one short transaction at a time."""
 
 import asyncio
 import sqlite3
@@ -112,13 +112,13 @@ class Database:
         self._connection: sqlite3.Connection | None = None
 
     async def open(self) -> Opened:
-        """Open the file, or make it; a broken one is put aside. Raise ``DatabaseFailed`` if none can be made."""
+        """Open or make the file; a broken one is put aside. Raise ``DatabaseFailed`` if none can be made."""
         return await self._on_thread(self._open)
 
     async def transact(self, work: Callable[[sqlite3.Connection], Answer]) -> Answer:
         """Run ``work`` in one transaction. What it raises undoes the transaction and is raised here.
 
-        Raise ``DatabaseFailed`` when SQLite itself fails. A caller that is cancelled may still have its effect.
+        Raise ``DatabaseFailed`` when SQLite fails. What a cancelled caller asked for may still be done.
         """
         return await self._on_thread(lambda: self._transact(work))
 
@@ -198,7 +198,7 @@ def _opened(path: Path) -> tuple[sqlite3.Connection, bool]:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
     try:
         path.chmod(0o600)
-        # NORMAL in WAL mode cannot corrupt; a power cut may lose the last commits, and ends the containers too.
+        # NORMAL in WAL mode cannot corrupt; a power cut may lose the last commits, and ends the tasks too.
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
@@ -219,7 +219,7 @@ def _opened(path: Path) -> tuple[sqlite3.Connection, bool]:
 
 
 def _is_broken(error: sqlite3.OperationalError) -> bool:
-    """Whether an operational error speaks of the file's content, not of the machine (space, rights, locks)."""
+    """Whether an error speaks of the file's content, not of the machine (space, rights, locks)."""
     machine = {
         sqlite3.SQLITE_BUSY,
         sqlite3.SQLITE_CANTOPEN,

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 
 class ApiError(Exception):
-    """A refusal. ``kind`` is the error's type on the wire, ``status`` the HTTP status; the text is the message."""
+    """A refusal. ``kind``: its type on the wire; ``status``: the HTTP status; the text: the message."""
 
     kind: ClassVar[str] = "ServerException"
     status: ClassVar[int] = 500

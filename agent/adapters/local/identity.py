@@ -81,7 +81,7 @@ class Identity:
         family, colon, revision = name.partition(":")
         if not FAMILY.fullmatch(family) or (colon and not re.fullmatch(r"[1-9][0-9]{0,8}", revision)):
             raise InvalidParameter(
-                f"taskDefinition {text!r}: expected a family, family:revision, or an ARN that starts with {prefix}"
+                f"taskDefinition {text!r}: expected a family, family:revision, or an ARN of {prefix}"
             )
         return family, int(revision) if colon else None
 

@@ -1,4 +1,4 @@
-"""EC2's part: every task's network interface is made, and removed after the task, whatever fails in between."""
+"""EC2's part: every task's network interface is made, and removed after it, whatever fails in between."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""The verbs of the store within one transaction: what is read and written of tasks, definitions and interfaces."""
+"""The verbs of the store within one transaction: tasks, definitions, interfaces, tags, history."""
 
 import json
 import sqlite3
@@ -39,7 +39,7 @@ class Usage:
 
 
 class Ledger:
-    """Made for one transaction, used on the database's thread only. ``tasks_changed``: somebody should look."""
+    """Made for one transaction, used on its thread only. ``tasks_changed``: somebody should look."""
 
     def __init__(self, connection: sqlite3.Connection, assignments: Assignments, now: datetime) -> None:
         self.now = now
@@ -98,7 +98,8 @@ class Ledger:
         """Write one revision."""
         self._db.execute(
             "INSERT INTO definitions (family, revision, is_active, record) VALUES (?, ?, ?, ?)"
-            " ON CONFLICT (family, revision) DO UPDATE SET is_active = excluded.is_active, record = excluded.record",
+            " ON CONFLICT (family, revision) DO UPDATE SET is_active = excluded.is_active,"
+            " record = excluded.record",
             (definition.family, definition.revision, definition.is_active, _text(definition.as_json())),
         )
 
@@ -196,12 +197,13 @@ class Ledger:
         return tuple(TaskRecord.from_json(json.loads(text)) for (text,) in rows)
 
     def wanted(self) -> tuple[tuple[str, str | None], ...]:
-        """Ids of the tasks that the agent has not ended yet, oldest first, with why each must stop, if it must.
+        """Ids of the tasks that the agent has not ended yet, oldest first; why each must stop, or None.
 
         Read on every change: it must not look into the records.
         """
         rows = self._db.execute(
-            "SELECT id, CASE WHEN desired_status = 'STOPPED' THEN coalesce(record ->> 'stopped_reason', '') END"
+            "SELECT id,"
+            " CASE WHEN desired_status = 'STOPPED' THEN coalesce(record ->> 'stopped_reason', '') END"
             " FROM tasks WHERE last_status NOT IN ('DEPROVISIONING', 'STOPPED') ORDER BY created_at, rowid"
         )
         return tuple((task_id, stop) for task_id, stop in rows)
@@ -212,7 +214,8 @@ class Ledger:
             task_id
             for (task_id,) in self._db.execute(
                 "SELECT id FROM tasks WHERE stopped_at < ? UNION SELECT id FROM"
-                " (SELECT id FROM tasks WHERE stopped_at IS NOT NULL ORDER BY stopped_at DESC LIMIT -1 OFFSET ?)",
+                " (SELECT id FROM tasks WHERE stopped_at IS NOT NULL"
+                " ORDER BY stopped_at DESC LIMIT -1 OFFSET ?)",
                 ((self.now - older_than).timestamp(), keep_at_most),
             )
         ]
@@ -228,7 +231,8 @@ class Ledger:
         released = attachment.released_at
         self._db.execute(
             "INSERT INTO attachments (id, task_id, subnet_id, ipv4_address, status, created_at,"
-            " released_at, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET status = excluded.status,"
+            " released_at, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (id) DO UPDATE SET status = excluded.status,"
             " released_at = excluded.released_at, record = excluded.record",
             (
                 attachment.id,
@@ -261,7 +265,7 @@ class Ledger:
         return tuple(AttachmentRecord.from_json(json.loads(text)) for (text,) in rows)
 
     def addresses(self, subnet_id: str, released_after: datetime) -> Addresses:
-        """Which addresses of the subnet are in use, which were released only a moment ago, and the newest ones."""
+        """Which addresses of the subnet are in use, which were released after that time, and the newest."""
         rows = self._db.execute(
             "SELECT ipv4_address, record ->> 'ipv6_address', released_at FROM attachments"
             " WHERE subnet_id = ? AND (released_at IS NULL OR released_at > ?) ORDER BY rowid",

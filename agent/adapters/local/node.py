@@ -1,4 +1,4 @@
-"""What this machine is to the control plane: its resources, its attributes, the capabilities that are true of it."""
+"""What this machine is to the control plane: resources, attributes, capabilities that are true of it."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""How a task moves: what a report, a user's stop or a made interface does to its record. Pure; never goes back."""
+"""How a task moves: what a report, a stop or a made interface does to its record. Pure; never goes back."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -8,7 +8,8 @@ from agent.model.report import ContainerReport, TaskReport
 from agent.model.status import TaskStatus
 
 _LADDER = (
-    "PROVISIONING", "PENDING", "ACTIVATING", "RUNNING", "DEACTIVATING", "STOPPING", "DEPROVISIONING", "STOPPED",
+    "PROVISIONING", "PENDING", "ACTIVATING", "RUNNING", "DEACTIVATING", "STOPPING",
+    "DEPROVISIONING", "STOPPED",
 )  # fmt: skip
 _LONGEST_REASON = 1024  # Amazon ECS's limit for stoppedReason and a container's reason
 STOPPED_BY_USER = "Task stopped by user"
@@ -42,7 +43,7 @@ def interface_removed(task: TaskRecord, now: datetime) -> TaskRecord:
 
 
 def reported(task: TaskRecord, definition: Document, report: TaskReport, now: datetime) -> TaskRecord:
-    """What the agent says of it, taken over. A late report changes nothing once the agent has said STOPPED."""
+    """What the agent says of it, taken over. After the agent has said STOPPED nothing changes it."""
     if task.is_done:
         return task
     by_name = {one.name: one for one in report.containers}

@@ -27,7 +27,7 @@ class ContainerRecord:
 class TaskRecord:
     """A task as the control plane knows it. ``version`` counts the changes that a user can see.
 
-    ``cpu`` (units) and ``memory`` (MiB) are what it takes from the machine, whether limited or only asked for.
+    ``cpu`` (units) and ``memory`` (MiB) are what it takes from the machine, limited or only asked for.
     """
 
     id: str
@@ -80,9 +80,9 @@ class TaskRecord:
 
 @dataclass(frozen=True, slots=True)
 class AttachmentRecord:
-    """A task's elastic network interface. ``status`` in ECS's words: ``PRECREATED``,
-    ``ATTACHING`` (made, not seen by the agent yet), ``ATTACHED``, ``DELETED``.
+    """A task's elastic network interface.
 
+    ``status`` in ECS's words: PRECREATED, ATTACHING (made, not seen by the agent yet), ATTACHED, DELETED.
     ``expires_at``: until when it must have appeared on the machine. ``released_at``: when its address became
     free; the address rests for a while after that.
     """
@@ -111,7 +111,7 @@ class AttachmentRecord:
 
 @dataclass(frozen=True, slots=True)
 class DefinitionRecord:
-    """One revision of a task definition. ``document``: as describe-task-definition shows it, less its status."""
+    """One revision of a task definition. ``document``: as ECS shows it, less its status."""
 
     family: str
     revision: int

@@ -29,7 +29,7 @@ class Store:
 
     def __init__(self, data_dir: Path, clock: Clock, on_change: Callable[[], None] = lambda: None) -> None:
         self._database = Database(data_dir, clock)
-        self._assignments = Assignments(data_dir / "assignments")
+        self._assignments = Assignments(data_dir)
         self._clock = clock
         self._on_change = on_change
 
@@ -65,24 +65,24 @@ class Store:
             log.info("tasks.forgotten", count=forgotten)
 
     async def aclose(self) -> None:
-        """Close the database."""
+        """Close the files."""
         await self._database.aclose()
+        self._assignments.close()
 
     def _repair(self, ledger: Ledger, cluster: str, *, is_lost: bool) -> None:
         ledger.add_cluster(cluster)
-        known = frozenset(task.id for task in ledger.live_tasks())
-        rebuilt = 0
-        # A database that was there is the truth; side records that it does not know are leftovers of a crash.
-        for assignment in tuple(self._assignments.load()) if is_lost else ():
+        # A database that was there is the truth; what only the journal knows is a leftover of a crash.
+        lost = self._assignments.load() if is_lost else ()
+        self._assignments.start(())
+        for assignment in lost:
             ledger.add_cluster(assignment.task.cluster)
             ledger.save_definition(assignment.definition)
             ledger.add_task(assignment.task, assignment.definition, assignment.attachment)
             ledger.note(assignment.task.id, "task.rebuilt", "the database was lost")
-            known |= {assignment.task.id}
-            rebuilt += 1
-        if rebuilt:
-            log.warning("tasks.rebuilt", count=rebuilt)
-        self._assignments.forget_all_but(known)
+        if lost:
+            log.warning("tasks.rebuilt", count=len(lost))
+        for task in () if is_lost else ledger.live_tasks():
+            ledger.save_task(task)
 
 
 def _tidy(ledger: Ledger) -> int:

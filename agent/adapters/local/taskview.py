@@ -21,6 +21,7 @@ def task_view(
     task: TaskRecord,
     definition: Document,
     attachment: AttachmentRecord | None,
+    *,
     instance_arn: str,
     tags: dict[str, str],
 ) -> Document:

@@ -1,1 +1,1 @@
-"""Task definitions: checked when registered, completed as Amazon ECS completes them, turned into specs. Pure."""
+"""Task definitions: checked when registered, completed as Amazon ECS does, turned into specs. Pure."""

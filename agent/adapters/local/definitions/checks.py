@@ -1,4 +1,4 @@
-"""Whether a task definition makes sense. Every problem is found at once; each names field, value and expectation."""
+"""Whether a task definition makes sense. All problems at once; each names field, value and expectation."""
 
 import re
 from collections import Counter
@@ -37,7 +37,7 @@ def problems(definition: Document) -> Iterator[str]:
 def role_problems(where: str, role: str | None) -> Iterator[str]:
     """What is wrong with a role's name or ARN, if anything."""
     if role and not _ROLE.fullmatch(role):
-        yield f"{where} {role!r}: expected a role's name, or an ARN such as arn:aws:iam::111122223333:role/name"
+        yield f"{where} {role!r}: expected a role's name or ARN, such as arn:aws:iam::111122223333:role/name"
 
 
 def size_problems(where: str, sizes: Document) -> Iterator[str]:
@@ -56,7 +56,8 @@ def _volume_problems(volumes: list[Document]) -> Iterator[str]:
         name = volume.get("name", "")
         if not _VOLUME_NAME.fullmatch(name):
             yield (
-                f"volumes[{position}].name {name!r}: expected 1 to 255 letters, digits, hyphens and underscores"
+                f"volumes[{position}].name {name!r}: "
+                "expected 1 to 255 letters, digits, hyphens and underscores"
             )
         source = volume.get("host", {}).get("sourcePath")
         if source and not source.startswith("/"):
@@ -95,7 +96,8 @@ def _memory_problems(containers: list[Document], definition: Document) -> Iterat
         hard, soft = container.get("memory"), container.get("memoryReservation")
         if definition.get("memory") is None and hard is None and soft is None:
             yield (
-                f"{where}memory is missing: expected memory or memoryReservation here, or memory of the whole task"
+                f"{where}memory is missing: "
+                "expected memory or memoryReservation here, or memory of the whole task"
             )
         if hard is not None and soft is not None and soft > hard:
             yield f"{where}memoryReservation {soft}: expected at most memory {hard}"
@@ -104,7 +106,10 @@ def _memory_problems(containers: list[Document], definition: Document) -> Iterat
                 yield f"{where}{field} {amount}: expected at most the task's memory {task}"
     reserved = sum(container.get("memoryReservation") or 0 for container in containers)
     if task is not None and reserved > task:
-        yield f"containerDefinitions.memoryReservation: together {reserved}, expected at most the task's memory {task}"
+        yield (
+            f"containerDefinitions.memoryReservation: together {reserved}, "
+            f"expected at most the task's memory {task}"
+        )
     cpu = _or_none(cpu_units, definition.get("cpu"))
     shares = sum(container.get("cpu") or 0 for container in containers)
     if cpu is not None and shares > cpu:
@@ -122,7 +127,7 @@ def _dependency_problems(containers: list[Document]) -> Iterator[str]:
             edges.setdefault(container.get("name", ""), []).append(wanted)
     circle = _circle(edges)
     if circle:
-        yield f"containerDefinitions.dependsOn: a circle, {' -> '.join(circle)}; expected an order to start in"
+        yield f"containerDefinitions.dependsOn: {' -> '.join(circle)} is a circle; expected an order"
 
 
 def _one_dependency(
@@ -145,7 +150,7 @@ def _one_dependency(
 
 
 def _circle(edges: dict[str, list[str]]) -> list[str]:
-    """A chain that comes back to its first name, or nothing. A container that waits for itself is told elsewhere."""
+    """A chain that comes back to its first name, or nothing. Waiting for itself is told elsewhere."""
     done: set[str] = set()
 
     def follow(name: str, path: list[str]) -> list[str]:

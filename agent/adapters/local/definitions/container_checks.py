@@ -10,8 +10,8 @@ _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@-]{0,1023}")
 _CAPABILITY = re.compile(r"[A-Z][A-Z_]*")
 _SYSCTL = re.compile(r"(net|fs\.mqueue)\.[A-Za-z0-9_.*/-]+|kernel\.(msgmax|msgmnb|msgmni|sem|shm[a-z_]+)")
 _ULIMITS = (
-    "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
-    "rttime", "sigpending", "stack",
+    "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss",
+    "rtprio", "rttime", "sigpending", "stack",
 )  # fmt: skip
 _LEAST_MEMORY = 6  # Docker 20.10 refuses less
 _LAST_PORT = 65535
@@ -28,7 +28,7 @@ _HEALTH_RANGES = {"interval": (5, 300), "timeout": (2, 120), "retries": (1, 10),
 
 
 def container_problems(where: str, container: Document, volumes: set[str | None]) -> Iterator[str]:
-    """One sentence for each thing that is wrong. ``where`` ends in a dot; ``volumes``: the task's volume names."""
+    """One sentence for each thing that is wrong. ``where`` ends in a dot, ``volumes`` are names."""
     name, image = container.get("name", ""), container.get("image", "")
     if not _NAME.fullmatch(name):
         yield f"{where}name {name!r}: expected 1 to 255 letters, digits, hyphens and underscores"
@@ -60,7 +60,7 @@ def _health_problems(where: str, check: Document | None) -> Iterator[str]:
     if not command or command[0] not in {"CMD", "CMD-SHELL"}:
         yield f"{where}command {command!r}: expected the first word to be 'CMD' or 'CMD-SHELL'"
     elif len(command) < 2 or (command[0] == "CMD-SHELL" and len(command) != 2):  # noqa: PLR2004 kind and command
-        yield f"{where}command {command!r}: expected a program after 'CMD', or one line of shell after 'CMD-SHELL'"
+        yield f"{where}command {command!r}: expected a program after 'CMD', one line after 'CMD-SHELL'"
     yield from _out_of_range(where, check, _HEALTH_RANGES)
 
 
@@ -74,7 +74,7 @@ def _port_problems(where: str, ports: Sequence[Document]) -> Iterator[str]:
             yield f"{field}containerPort {number!r}: expected 1 to {_LAST_PORT}"
         host_port = port.get("hostPort", 0)
         if host_port not in {0, number}:
-            yield f"{field}hostPort {host_port}: expected {number}, the containerPort (or none), in networkMode awsvpc"
+            yield f"{field}hostPort {host_port}: expected {number}, as containerPort, in networkMode awsvpc"
         if port.get("protocol", "tcp") not in {"tcp", "udp"}:
             yield f"{field}protocol {port['protocol']!r}: expected tcp or udp"
         if port.get("appProtocol", "http") not in {"http", "http2", "grpc"}:
@@ -116,16 +116,21 @@ def _linux_problems(where: str, linux: Document) -> Iterator[str]:
     for direction in ("add", "drop"):
         for capability in linux.get("capabilities", {}).get(direction, []):
             if not _CAPABILITY.fullmatch(capability):
-                yield f"{where}capabilities.{direction} {capability!r}: expected a name such as NET_ADMIN, or ALL"
+                yield f"{where}capabilities.{direction} {capability!r}: expected such as NET_ADMIN, or ALL"
     size = linux.get("sharedMemorySize")
     if size is not None and size < 1:
         yield f"{where}sharedMemorySize {size}: expected at least 1 MiB"
     for position, tmpfs in enumerate(linux.get("tmpfs", [])):
-        if not tmpfs["containerPath"].startswith("/"):
-            yield f"{where}tmpfs[{position}].containerPath {tmpfs['containerPath']!r}: expected an absolute path"
+        path = tmpfs["containerPath"]
+        if not path.startswith("/"):
+            yield f"{where}tmpfs[{position}].containerPath {path!r}: expected an absolute path"
         if tmpfs["size"] < 1:
             yield f"{where}tmpfs[{position}].size {tmpfs['size']}: expected at least 1 MiB"
-    for position, device in enumerate(linux.get("devices", [])):
+    yield from _device_problems(where, linux.get("devices", []))
+
+
+def _device_problems(where: str, devices: Sequence[Document]) -> Iterator[str]:
+    for position, device in enumerate(devices):
         for field in ("hostPath", "containerPath"):
             path = device.get(field)
             if path is not None and not path.startswith("/"):

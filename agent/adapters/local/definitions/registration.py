@@ -1,4 +1,4 @@
-"""From what a user registers to what Amazon ECS shows: checked, completed with defaults, capabilities named."""
+"""From what a user registers to what Amazon ECS shows: checked, completed, capabilities named."""
 
 from typing import Any
 
@@ -16,8 +16,8 @@ _NOT_SHOWN = frozenset({"tags"})
 def registered(wanted: Document, architecture: str) -> Document:
     """The definition as describe-task-definition will show it, but for revision, ARN, status and times.
 
-    ``wanted`` is a RegisterTaskDefinition request that its shape has accepted. Raise ``ClientFault`` that lists
-    everything that is wrong or unsupported.
+    ``wanted`` is a RegisterTaskDefinition request that its shape has accepted. Raise ``ClientFault`` that
+    lists everything that is wrong or unsupported.
     """
     found = [*refusals(wanted, architecture), *problems(wanted)]
     if found:

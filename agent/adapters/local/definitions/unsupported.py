@@ -1,4 +1,4 @@
-"""What this backend does not do, by the names of Amazon ECS. Refused when registered, never quietly ignored."""
+"""What this backend does not do, by the names of Amazon ECS. Refused when registered, never ignored."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ _TASK = {
 }
 
 _CONTAINER = {
-    "repositoryCredentials": "Secrets Manager is not asked for registry logins; log Docker in on this machine",
+    "repositoryCredentials": "Secrets Manager is not asked for registry logins",
     "links": "containers of an awsvpc task reach each other on 127.0.0.1",
     "restartPolicy": "a container that exits stays stopped",
     "environmentFiles": "files in S3 are not read; use environment",
@@ -82,7 +82,7 @@ def _compatibilities(wanted: list[str]) -> Iterator[str]:
         if value not in _COMPATIBILITIES:
             yield f"requiresCompatibilities {value!r}: expected one of {', '.join(_COMPATIBILITIES)}"
     if wanted and "EC2" not in wanted:
-        yield f"requiresCompatibilities {_shown(wanted)}: not supported; supported is EC2, beside others or alone"
+        yield f"requiresCompatibilities {_shown(wanted)}: not supported; supported is EC2, also beside others"
 
 
 def _platform(platform: Document, architecture: str) -> Iterator[str]:

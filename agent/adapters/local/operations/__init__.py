@@ -1,4 +1,4 @@
-"""The operations of the local ECS API, by their names on the wire. Each is one function in one transaction."""
+"""The operations of the local ECS API, by their names on the wire. Each is one function, one transaction."""
 
 from collections.abc import Callable, Mapping
 

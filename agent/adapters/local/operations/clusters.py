@@ -20,7 +20,7 @@ def create_cluster(desk: Desk, wanted: Document) -> Document:
     name = wanted.get("clusterName", "default")
     if not CLUSTER_NAME.fullmatch(name):
         raise InvalidParameter(
-            f"clusterName {name!r}: expected a letter, then up to 254 letters, digits, hyphens and underscores"
+            f"clusterName {name!r}: expected a letter, then at most 254 letters, digits, '-' and '_'"
         )
     for field in _REFUSED:
         if wanted.get(field):

@@ -1,4 +1,4 @@
-"""What an operation works with: one transaction, the facts of this machine, and the look-ups that many need."""
+"""What an operation works with: one transaction, the facts of this machine, common look-ups."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -43,10 +43,10 @@ class Desk:
         """The task that an id or ARN names; None: it is not known here. Raise ``InvalidParameter``."""
         task_id = self.node.identity.short_id("task", text)
         if text.startswith("arn:"):
-            named = text.split("task/", 1)[-1].split("/")[0]
+            named = text.partition("task/")[2].partition("/")[0]
             if task_id == text or (named not in {cluster, task_id}):
                 raise InvalidParameter(
-                    f"Invalid identifier {text!r}: expected a task of your cluster, {cluster}, in this region and account"
+                    f"Invalid identifier {text!r}: expected a task of cluster {cluster}, in this region"
                 )
         if not is_task_id(task_id):
             raise InvalidParameter(
@@ -79,8 +79,8 @@ class Desk:
             task,
             document,
             self.ledger.attachment_of(task.id),
-            self.instance_arn(task.cluster),
-            tags,
+            instance_arn=self.instance_arn(task.cluster),
+            tags=tags,
         )
 
     def show_definition(self, definition: DefinitionRecord) -> Document:

@@ -135,7 +135,7 @@ def _order(desk: Desk, cluster: str, wanted: Document) -> _Order:
 
 
 def demand(document: Document) -> tuple[int, int]:
-    """CPU units and MiB that a task takes (ecs-protocol 4.11): its own limits, else the sum of its containers."""
+    """CPU units and MiB that a task takes (ecs-protocol 4.11): its limits, else its containers' sum."""
     containers = document["containerDefinitions"]
     cpu = document.get("cpu") or sum(one.get("cpu", 0) for one in containers)
     memory = document.get("memory") or sum(

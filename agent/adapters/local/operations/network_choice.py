@@ -13,7 +13,7 @@ _GROUP = re.compile(r"sg-[0-9a-zA-Z-]{1,64}")
 def chosen_subnets(vpc: VpcPlan, configuration: Document | None) -> tuple[str, ...]:
     """The ids of the subnets, in the order given. Raise ``InvalidParameter``.
 
-    Security groups are checked for their form only: every interface of the simulated VPC may reach every other.
+    Security groups are checked for their form only: any interface of the simulated VPC may reach any other.
     """
     known = ", ".join(subnet.subnet_id for subnet in vpc.subnets)
     wanted = (configuration or {}).get("awsvpcConfiguration")
@@ -30,7 +30,8 @@ def chosen_subnets(vpc: VpcPlan, configuration: Document | None) -> tuple[str, .
     for subnet_id in subnets:
         if subnet_id not in {subnet.subnet_id for subnet in vpc.subnets}:
             raise InvalidParameter(
-                f"Error retrieving subnet information for [{subnet_id}]: The subnet ID '{subnet_id}' does not exist "
+                f"Error retrieving subnet information for [{subnet_id}]: "
+                f"The subnet ID '{subnet_id}' does not exist "
                 f"(ErrorCode: InvalidSubnetID.NotFound); expected one of {known}"
             )
     groups = wanted.get("securityGroups", [])

@@ -18,7 +18,7 @@ def paged(
     *,
     is_descending: bool = False,
 ) -> Document:
-    """One page of ``entries`` (sort key, text) as ``{field: [...], nextToken?}``. Raise ``InvalidParameter``."""
+    """One page of ``entries`` (sort key, text), perhaps with a ``nextToken``. Raise ``InvalidParameter``."""
     limit = wanted.get("maxResults", _MOST)
     if not 1 <= limit <= _MOST:
         raise InvalidParameter(f"maxResults {limit}: expected 1 to {_MOST}")
