@@ -86,7 +86,6 @@ class World:
     vpc: SimulatedVpc
     tasks: list[Place] = field(default_factory=list)
     sockets: list[socket.socket] = field(default_factory=list)
-    agents: list[SimulatedVpc] = field(default_factory=list)
 
     def eni(self, host: int, *, subnet: int = 0, ipv6: bool = False) -> InterfacePlan:
         """The interface with that host number, e.g. 5 for 10.211.0.5 in the first subnet."""
@@ -201,8 +200,10 @@ async def world(machine: Place, namespace: str) -> AsyncIterator[World]:
             opened.close()
         for task in made.tasks:
             task.close()
-        await made.vpc.destroy()
-        await made.vpc.aclose()
+        try:
+            await made.vpc.destroy()
+        finally:
+            await made.vpc.aclose()
         assert list(Path("/run/netns").glob(f"{namespace}*")) == []
 
 
