@@ -1,8 +1,6 @@
-"""``python -m agent``: the ``berth`` command."""
+"""``python -m agent``: the same as ``berth``."""
 
-import sys
-
-from agent.cli.main import main
+import runpy
 
 if __name__ == "__main__":
-    sys.exit(main())
+    runpy.run_module("agent.cli.main", run_name="__main__")

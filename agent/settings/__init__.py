@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from agent.model.errors import BadSettings
-from agent.model.spec import Pairs, PullBehavior
+from agent.model.spec import PullBehavior
 from agent.model.state import Policy
 from agent.settings.ineffective import FOR_LIBRARIES, INEFFECTIVE
 from agent.settings.kinds import Address
@@ -65,10 +65,6 @@ class Settings:
     docker_host: str
 
     reserved_memory: int
-    reserved_ports: tuple[int, ...]
-    reserved_udp_ports: tuple[int, ...]
-    instance_attributes: Pairs
-    logging_drivers: tuple[str, ...]
     max_interfaces: int
 
     create_limit: timedelta
@@ -79,7 +75,6 @@ class Settings:
     attach_limit: timedelta
     detach_limit: timedelta
     remove_limit: timedelta
-    interface_wait_limit: timedelta
     dependency_wait_limit: timedelta
     unavailable_limit: timedelta
     retention: timedelta

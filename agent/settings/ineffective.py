@@ -13,13 +13,14 @@ _ALWAYS = "berth always does this"
 _NEVER = "berth never does this"
 _CONTAINER = "the agent is no container of its own Docker, so this is not needed"
 _MODES = "bridge and host network mode come later"
+_PORTS = "an awsvpc task has all ports for itself; bridge and host network mode come later"
 _WINDOWS = "Windows containers are not supported"
 _DEVICES = "GPUs and accelerators come later"
 
 
 @dataclass(frozen=True, slots=True)
 class Ineffective:
-    """A known variable without effect. ``holds``: the value that is true anyway; setting it is no mistake."""
+    """A known variable without effect. ``holds``: the value that is true anyway; setting it is fine."""
 
     name: str
     reason: str
@@ -29,6 +30,10 @@ class Ineffective:
 
 INEFFECTIVE: tuple[Ineffective, ...] = (
     Ineffective("ECS_BACKEND_HOST", _ECS),
+    Ineffective("ECS_RESERVED_PORTS", _PORTS),
+    Ineffective("ECS_RESERVED_PORTS_UDP", _PORTS, holds="[]"),
+    Ineffective("ECS_INSTANCE_ATTRIBUTES", "attributes of your own come with placement by attribute, later"),
+    Ineffective("ECS_AVAILABLE_LOGGING_DRIVERS", "the local backend refuses log drivers that it lacks by name"),
     Ineffective("ECS_HOST_DATA_DIR", _CONTAINER),
     Ineffective("ECS_CHECKPOINT", _ALWAYS, holds="true"),
     Ineffective("ECS_ENGINE_AUTH_TYPE", _LOGINS),

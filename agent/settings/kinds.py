@@ -203,25 +203,6 @@ def _read_json(text: str, expected: str) -> Any:
         raise BadValue(f"{expected} ({error})") from error
 
 
-def _read_texts(text: str) -> tuple[str, ...]:
-    expected = 'a JSON list of strings such as ["json-file","syslog"]'
-    value = _read_json(text, expected)
-    if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
-        raise BadValue(expected)
-    return tuple(value)
-
-
-def _read_ports(text: str) -> tuple[int, ...]:
-    expected = "a JSON list of ports such as [22,2375]"
-    value = _read_json(text, expected)
-    if not isinstance(value, list):
-        raise BadValue(expected)
-    for item in value:
-        if type(item) is not int or not 0 < item <= _HIGHEST_PORT:
-            raise BadValue(f"{expected}; {json.dumps(item)} is no port")
-    return tuple(value)
-
-
 def _read_networks(text: str) -> tuple[str, ...]:
     expected = 'a JSON list of networks such as ["10.0.0.0/8"]'
     value = _read_json(text, expected)
@@ -239,24 +220,12 @@ def _is_text(item: object, expected: str) -> bool:
     return True
 
 
-def _read_text_map(text: str) -> tuple[tuple[str, str], ...]:
-    expected = 'a JSON object of strings such as {"rack":"7"}'
-    value = _read_json(text, expected)
-    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
-        raise BadValue(expected)
-    return tuple(sorted(value.items()))
-
-
 def _show_truth(value: bool) -> str:
     return "true" if value else "false"
 
 
 def _show_list(value: tuple[Any, ...]) -> str:
     return json.dumps(list(value), separators=(",", ":"))
-
-
-def _show_map(value: tuple[tuple[str, str], ...]) -> str:
-    return json.dumps(dict(value), separators=(",", ":"))
 
 
 def _read_pull_behavior(text: str) -> PullBehavior:
@@ -268,7 +237,6 @@ def _read_pull_behavior(text: str) -> PullBehavior:
 
 _PULL_BEHAVIORS = "one of " + ", ".join(PullBehavior)
 
-TEXT = Kind("text", "text without control characters", _read_text)
 TRUTH = Kind("boolean", "true or false", _read_truth, _show_truth)
 WHOLE = Kind("whole number", "a whole number", _read_whole)
 DECIMAL = Kind("number", "a number such as 5 or 0.5", _read_decimal, lambda value: f"{value:g}")
@@ -283,8 +251,5 @@ ACCOUNT = Kind("account", "an account id of twelve digits", _read_account)
 CLUSTER = Kind("name or ARN", "a cluster name or a cluster ARN", _read_cluster)
 NAME = Kind("name", "a name of at most 64 letters, digits, dots, hyphens and underscores", _read_name)
 REGION = Kind("region", "a region such as us-east-1", _read_region)
-TEXTS = Kind("JSON list", 'a JSON list of strings such as ["json-file","syslog"]', _read_texts, _show_list)
-PORTS = Kind("JSON list", "a JSON list of ports such as [22,2375]", _read_ports, _show_list)
 NETWORKS = Kind("JSON list", 'a JSON list of networks such as ["10.0.0.0/8"]', _read_networks, _show_list)
-TEXT_MAP = Kind("JSON object", 'a JSON object of strings such as {"rack":"7"}', _read_text_map, _show_map)
 PULL_BEHAVIOR = Kind("word", _PULL_BEHAVIORS, _read_pull_behavior)

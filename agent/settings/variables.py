@@ -19,11 +19,8 @@ from agent.settings.kinds import (
     NETWORK,
     NETWORKS,
     PATH,
-    PORTS,
     PULL_BEHAVIOR,
     REGION,
-    TEXT_MAP,
-    TEXTS,
     TRUTH,
     URL,
     WHOLE,
@@ -99,7 +96,6 @@ def _read_backend(text: str) -> str:
 _BACKEND = Kind("word", "local", _read_backend)
 _LEVEL = choice("debug", "info", "warn", "error", "crit", "none")
 _RUNTIME_TIMEOUT = Beyond.NEAREST_LIMIT
-_LOGGING_DRIVERS = '["json-file","syslog","awslogs","fluentd","none"]'
 
 
 def _seconds(number: float) -> timedelta:
@@ -128,14 +124,6 @@ VARIABLES: tuple[Variable, ...] = (
     # --- what this machine offers
     Variable("ECS_RESERVED_MEMORY", "reserved_memory", MEBIBYTES, "0",
              "MiB of this machine that tasks do not get.", json_keys=("ReservedMemory",)),
-    Variable("ECS_RESERVED_PORTS", "reserved_ports", PORTS, "[22,2375,2376,51678,51679]",
-             "TCP ports that tasks do not get.", json_keys=("ReservedPorts",)),
-    Variable("ECS_RESERVED_PORTS_UDP", "reserved_udp_ports", PORTS, "[]",
-             "UDP ports that tasks do not get.", json_keys=("ReservedPortsUDP",)),
-    Variable("ECS_INSTANCE_ATTRIBUTES", "instance_attributes", TEXT_MAP, "{}",
-             "Attributes of your own on the container instance.", json_keys=("InstanceAttributes",)),
-    Variable("ECS_AVAILABLE_LOGGING_DRIVERS", "logging_drivers", TEXTS, _LOGGING_DRIVERS,
-             "Docker log drivers that task definitions may use.", json_keys=("AvailableLoggingDrivers",)),
     Variable("BERTH_MAX_INTERFACES", "max_interfaces", WHOLE, "120",
              "How many network interfaces (so: awsvpc tasks) this machine takes.", low=1, high=4000),
     # --- patience
@@ -160,8 +148,6 @@ VARIABLES: tuple[Variable, ...] = (
              "How long detaching a task's network may take before it is tried again.", low=_seconds(1)),
     Variable("BERTH_REMOVE_LIMIT", "remove_limit", DURATION, "5m",
              "How long removing a container may take before it is tried again.", low=_seconds(1)),
-    Variable("BERTH_INTERFACE_WAIT_LIMIT", "interface_wait_limit", DURATION, "3m",
-             "How long a task waits for its network interface to appear on this machine.", low=_seconds(1)),
     Variable("BERTH_DEPENDENCY_WAIT_LIMIT", "dependency_wait_limit", DURATION, "24h",
              "How long a container waits for its `dependsOn`, unless the container it waits for has a "
              "`startTimeout`.", low=_seconds(1)),
