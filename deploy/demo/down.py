@@ -6,6 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from agent import logs
 from agent.adapters.host.plumbing import HostPlumbing
 from agent.adapters.host.rules import FirewallPlan
 from deploy.demo import agent, neighbour
@@ -17,6 +18,7 @@ _BASELINE = PLACE / "before.json"
 
 def main() -> int:
     """Remove everything and say so. The exit code."""
+    logs.configure(level="error")
     try:
         sweep()
         found = leftovers()

@@ -13,6 +13,7 @@ async def make() -> None:
     """Let the host join the VPC, at the last usable address of the last subnet."""
     vpc = SimulatedVpc(_plan(), namespace=_settings()["BERTH_VPC_NAMESPACE"])
     try:
+        await vpc.ensure()  # adopts what the agent has made
         await vpc.ensure_host(NAME, _interface(_plan()))
     finally:
         await vpc.aclose()

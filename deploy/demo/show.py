@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agent import logs
 from deploy.demo import agent, down, neighbour
 from deploy.demo.stage import (
     BIN,
@@ -15,6 +16,7 @@ from deploy.demo.stage import (
     TREE,
     Untrue,
     act,
+    export,
     parsed,
     quiet,
     say,
@@ -44,6 +46,7 @@ class Task:
 
 def main() -> int:
     """Show everything; take everything down unless ``KEEP`` is set. The exit code."""
+    logs.configure(level="error")
     keep = bool(os.environ.get("KEEP"))  # noqa: TID251 - make passes it on
     try:
         _prepare()
@@ -73,6 +76,7 @@ def _prepare() -> None:
     took = agent.start()
     say(f"berth agent: ready after {took:.2f} s; control plane, VPC and endpoint included")
     show(BERTH, "status")
+    export(parsed(BERTH, "env", "--json"))
     asyncio.run(neighbour.make())
 
 
@@ -134,7 +138,7 @@ def _credentials(twins: tuple[Task, Task], pair: Task) -> None:
     show(*_inside(pair, "web", f'{CREDENTIALS} | sed -E \'s/(Key|Token)":"[^"]*/\\1":".../g\''))
     wanted = {"RoleArn", "AccessKeyId", "SecretAccessKey", "Token", "Expiration"}
     truth("the task has its role's credentials", set(answer) == wanted)
-    uri = quiet(*_inside(pair, "web", "printenv AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")).strip()
+    uri = quiet(*_inside(pair, "web", "echo $AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")).strip()
     stolen = show(
         *_inside(twins[0], "nginx", f"wget -q -O - http://169.254.170.2{uri}"),
         shown_as="(in another task) wget http://169.254.170.2$STOLEN_URI",
@@ -143,7 +147,7 @@ def _credentials(twins: tuple[Task, Task], pair: Task) -> None:
     truth("the stolen URL is refused in another task", "SecretAccessKey" not in stolen)
     for task in (*twins, pair):
         name = next(iter(task.containers))
-        show(*_inside(task, name, "wget -T 2 -q -O - http://169.254.169.254/"), fails=True)
+        show(*_inside(task, name, "timeout 3 wget -q -O - http://169.254.169.254/"), fails=True)
     truth("169.254.169.254 is unreachable from every task", is_true=True)
 
 
@@ -218,8 +222,7 @@ def _inside(task: Task, container: str, script: str) -> tuple[str, ...]:
 
 
 def _aws(*words: str) -> tuple[str, ...]:
-    lines = [line.removeprefix("export ") for line in quiet(BERTH, "env").splitlines() if "=" in line]
-    return ("env", "-u", "AWS_SESSION_TOKEN", "-u", "AWS_PROFILE", *lines, str(BIN / "aws"), "ecs", *words)
+    return (str(BIN / "aws"), "ecs", words[0], "--cluster", agent.CLUSTER, *words[1:])
 
 
 def _task_arns(family: str | None = None) -> list[str]:

@@ -16,6 +16,7 @@ PLACE = TREE / "build/demo/run"
 """Where a demonstration keeps everything that it writes, its log and its settings among it."""
 
 ENV_FILE = PLACE / "agent.env"
+_exported: dict[str, str] = {}
 _BOLD, _DIM, _GREEN, _RESET = "\033[1m", "\033[2m", "\033[32m", "\033[0m"
 
 
@@ -81,10 +82,16 @@ def wait(what: str, condition: Callable[[], Any], *, seconds: float = 60.0) -> A
     return answer
 
 
+def export(variables: dict[str, str]) -> None:
+    """Add to the environment of all commands to come, as ``eval "$(berth env)"`` does in a shell."""
+    _exported.update(variables)
+
+
 def environment() -> dict[str, str]:
     """The environment of the commands: this tree's programs first, and where the agent's settings are."""
     path = f"{BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    return {**os.environ, "PATH": path, "BERTH_ENV_FILE": str(ENV_FILE), "AWS_PAGER": ""}  # noqa: TID251
+    own = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}  # noqa: TID251
+    return {**own, "PATH": path, "BERTH_ENV_FILE": str(ENV_FILE), "AWS_PAGER": "", **_exported}
 
 
 def _run(command: tuple[str, ...]) -> tuple[int, str]:
