@@ -1,0 +1,126 @@
+"""What every ``NetworkProvider`` must do. Run by the fake's and each adapter's own test file."""
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import Protocol
+
+import pytest
+
+from agent.model.errors import CannotAttachNetwork
+from agent.model.ids import MacAddress
+from agent.model.spec import NetworkInterface
+from agent.ports.network import NetworkProvider, SandboxRef
+
+
+class NetworkStage(Protocol):
+    """What a test of the contract needs beside the port: sandboxes, ENIs, and eyes in the kernel."""
+
+    provider: NetworkProvider
+    subnet: IPv4Network
+
+    async def sandbox(self) -> SandboxRef:
+        """A new sandbox whose process runs."""
+
+    async def eni(self) -> NetworkInterface:
+        """A new ENI on this machine."""
+
+    async def kill(self, sandbox: SandboxRef) -> None:
+        """End the sandbox's process, and its namespace with it."""
+
+    async def is_attached(self, sandbox: SandboxRef) -> bool:
+        """Whether the sandbox has its ENI or its link to the agent."""
+
+    async def fail_next_attach(self) -> None:
+        """Let the next attach fail, if possible after a part of it is done."""
+
+
+def an_eni(number: int = 1) -> NetworkInterface:
+    return NetworkInterface(
+        attachment_arn=f"arn:aws:ecs:us-east-1:000000000000:attachment/{number}",
+        eni_id=f"eni-{number:04x}",
+        subnet_id="subnet-1",
+        mac_address=MacAddress(f"0e:00:00:00:{number // 256:02x}:{number % 256:02x}"),
+        ipv4_addresses=(IPv4Interface(f"10.0.1.{number + 4}/24"),),
+        gateways=("10.0.1.1",),
+        expires_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+
+
+class NetworkContract:
+    """Subclass it, and give a fixture ``stage``."""
+
+    @pytest.fixture
+    def stage(self) -> NetworkStage:
+        raise NotImplementedError("a contract needs a stage")
+
+    async def test_an_attached_sandbox_has_an_address_on_the_task_bridge(self, stage):
+        sandbox, eni = await stage.sandbox(), await stage.eni()
+        attachment = await stage.provider.attach(sandbox, eni)
+        assert IPv4Address(attachment.local_ipv4) in stage.subnet
+        assert attachment.interface_name == "eth0"
+        assert await stage.is_attached(sandbox)
+
+    async def test_attaching_twice_is_attaching_once(self, stage):
+        sandbox, eni = await stage.sandbox(), await stage.eni()
+        first = await stage.provider.attach(sandbox, eni)
+        assert await stage.provider.attach(sandbox, eni) == first
+        await stage.provider.detach(sandbox, eni)
+        assert not await stage.is_attached(sandbox)
+
+    async def test_two_sandboxes_have_different_addresses(self, stage):
+        first = await stage.provider.attach(await stage.sandbox(), await stage.eni())
+        second = await stage.provider.attach(await stage.sandbox(), await stage.eni())
+        assert first.local_ipv4 != second.local_ipv4
+
+    async def test_several_sandboxes_may_be_attached_and_detached_at_once(self, stage):
+        pairs = [(await stage.sandbox(), await stage.eni()) for _ in range(4)]
+        attachments = await asyncio.gather(*(stage.provider.attach(*pair) for pair in pairs))
+        assert len({attachment.local_ipv4 for attachment in attachments}) == len(pairs)
+        await asyncio.gather(*(stage.provider.detach(*pair) for pair in pairs))
+        assert [await stage.is_attached(sandbox) for sandbox, _ in pairs] == [False] * len(pairs)
+
+    async def test_detaching_takes_everything_away(self, stage):
+        sandbox, eni = await stage.sandbox(), await stage.eni()
+        await stage.provider.attach(sandbox, eni)
+        await stage.provider.detach(sandbox, eni)
+        assert not await stage.is_attached(sandbox)
+
+    async def test_detaching_what_is_not_attached_succeeds(self, stage):
+        sandbox, eni = await stage.sandbox(), await stage.eni()
+        await stage.provider.detach(sandbox, eni)
+        await stage.provider.attach(sandbox, eni)
+        await stage.provider.detach(sandbox, eni)
+        await stage.provider.detach(sandbox, eni)
+        assert not await stage.is_attached(sandbox)
+
+    async def test_detaching_succeeds_when_the_sandbox_has_died(self, stage):
+        sandbox, eni = await stage.sandbox(), await stage.eni()
+        await stage.provider.attach(sandbox, eni)
+        await stage.kill(sandbox)
+        await stage.provider.detach(replace(sandbox, pid=None), eni)
+        await stage.provider.detach(sandbox, eni)
+
+    async def test_a_sandbox_without_a_process_cannot_be_attached(self, stage):
+        sandbox, eni = await stage.sandbox(), await stage.eni()
+        with pytest.raises(CannotAttachNetwork):
+            await stage.provider.attach(replace(sandbox, pid=None), eni)
+        assert not await stage.is_attached(sandbox)
+
+    async def test_a_failed_attach_leaves_nothing_that_detach_does_not_take_away(self, stage):
+        sandbox, eni = await stage.sandbox(), await stage.eni()
+        await stage.fail_next_attach()
+        with pytest.raises(CannotAttachNetwork) as caught:
+            await stage.provider.attach(sandbox, eni)
+        assert str(caught.value)
+        await stage.provider.detach(sandbox, eni)
+        assert not await stage.is_attached(sandbox)
+
+    async def test_after_a_failed_attach_another_may_succeed(self, stage):
+        sandbox, eni = await stage.sandbox(), await stage.eni()
+        await stage.fail_next_attach()
+        with pytest.raises(CannotAttachNetwork):
+            await stage.provider.attach(sandbox, eni)
+        await stage.provider.attach(sandbox, eni)
+        assert await stage.is_attached(sandbox)
