@@ -94,7 +94,6 @@ class Settings:
     local_routes: tuple[str, ...]
     vpc_network: IPv4Network
     vpc_namespace: str
-    instance_interface: bool
 
     credentials_source: str
     sts_endpoint: str | None

@@ -201,9 +201,6 @@ VARIABLES: tuple[Variable, ...] = (
              "The addresses of the simulated VPC."),
     Variable("BERTH_VPC_NAMESPACE", "vpc_namespace", NAME, "berth-vpc",
              "Name of the network namespace that routes between the subnets of the simulated VPC."),
-    Variable("BERTH_INSTANCE_INTERFACE", "instance_interface", TRUTH, "true",
-             "Whether this machine has an interface in the simulated VPC, so that you can reach tasks from"
-             " its shell."),
     # --- credentials and endpoints
     Variable("BERTH_CREDENTIALS_SOURCE", "credentials_source", choice("development", "sts"), "development",
              "Where role credentials come from. `development`: obviously fake, offline. `sts`: AssumeRole "

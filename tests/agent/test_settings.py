@@ -49,7 +49,6 @@ GOOD = {
     "ECS_AWSVPC_ADDITIONAL_LOCAL_ROUTES": ('["10.0.0.0/8","fd00::/8"]', ("10.0.0.0/8", "fd00::/8")),
     "BERTH_VPC_CIDR": ("192.168.0.0/20", IPv4Network("192.168.0.0/20")),
     "BERTH_VPC_NAMESPACE": ("my-vpc", "my-vpc"),
-    "BERTH_INSTANCE_INTERFACE": ("False", False),
     "BERTH_CREDENTIALS_SOURCE": ("STS", "sts"),
     "BERTH_STS_ENDPOINT": ("http://127.0.0.1:5000/", "http://127.0.0.1:5000"),
     "BERTH_API_ADDRESS": ("[::1]:5000", Address("::1", 5000)),
