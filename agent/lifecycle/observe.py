@@ -65,8 +65,8 @@ def _with_reason(container: Container, snapshot: ContainerSnapshot, *, is_over: 
 
 
 def _with_health(container: Container, snapshot: ContainerSnapshot, now: datetime) -> Container:
-    if snapshot.health is Health.UNKNOWN and container.health is Health.UNKNOWN:
-        return container
+    if not snapshot.is_running or snapshot.health is Health.UNKNOWN is container.health:
+        return container  # Docker calls a container unhealthy because it was stopped; that says nothing of it
     if snapshot.health is container.health:
         return replace(container, health_output=snapshot.health_output)
     return replace(

@@ -74,7 +74,7 @@ def _things_of_the_kernel() -> list[str]:
     ]
     ports = Path("/sys/class/net/ecs-bridge/brif")
     found += [port.name for port in ports.iterdir()] if ports.is_dir() else []
-    found += [link.name for link in Path("/sys/class/net").iterdir() if link.name.startswith("eni")]
+    found += [link.name for link in Path("/sys/class/net").iterdir() if link.name.startswith("berth-")]
     before = json.loads(_BASELINE.read_text()) if _BASELINE.exists() else []
     return sorted(set(found) - set(before))
 
