@@ -69,6 +69,15 @@ def read_config(stdin: bytes, command: str) -> NetworkConfig:
     return NetworkConfig(version, keys, previous, stdin)
 
 
+def dialect(stdin: bytes) -> str:
+    """The version in which to answer, also if the config is wrong: its own, or the newest if that is unknown."""
+    try:
+        version = read_object(stdin).get("cniVersion")
+    except CniError:
+        return NEWEST_VERSION
+    return version if isinstance(version, str) and version in SUPPORTED_VERSIONS else NEWEST_VERSION
+
+
 def read_object(stdin: bytes) -> dict[str, object]:
     """Decode stdin as one JSON object. Raises CniError 6."""
     try:

@@ -39,7 +39,7 @@ class Log:
         """Something was left out or found odd, and the call still succeeds."""
         self._write("warn", event, values)
 
-    def error(self, event: str, **values: object) -> None:
+    def failure(self, event: str, **values: object) -> None:
         """The call fails."""
         self._write("error", event, values)
 

@@ -11,6 +11,7 @@ from cni_plugins.skeleton.config import (
     NEWEST_VERSION,
     SUPPORTED_VERSIONS,
     NetworkConfig,
+    dialect,
     read_config,
     read_object,
 )
@@ -71,7 +72,7 @@ def run(
     plugin: Plugin, options: list[str], environment: dict[str, str], read_stdin: Callable[[], bytes]
 ) -> Answer:
     """Answer one call. Never raises: whatever happens becomes an error object and a non-zero exit status."""
-    version = NEWEST_VERSION
+    stdin = b""
     log = Log(
         environment.get("ECS_CNI_LOG_FILE", plugin.log_file),
         environment.get("ECS_CNI_LOGLEVEL", "info"),
@@ -87,20 +88,19 @@ def run(
         if arguments.command == "VERSION":
             return Answer(0, _version(stdin))
         config = read_config(stdin, arguments.command)
-        version = config.version
         if config.at_least("1.0.0"):
             require_container_id(arguments)
         return Answer(0, _carry_out(plugin, Call(arguments, config, log)))
     except CniError as error:
-        log.error("call.failed", code=error.code, message=error.message, details=error.details)
-        return Answer(1, _line(error.as_document(version)))
+        log.failure("call.failed", code=error.code, message=error.message, details=error.details)
+        return Answer(1, _line(error.as_document(dialect(stdin))))
     except Terminated:
-        log.error("call.terminated")
-        return Answer(1, _line(CniError(TRY_AGAIN, "terminated by a signal").as_document(version)))
+        log.failure("call.terminated")
+        return Answer(1, _line(CniError(TRY_AGAIN, "terminated by a signal").as_document(dialect(stdin))))
     except Exception as bug:  # noqa: BLE001 -- the caller must always get an error object, also for our bugs
-        log.error("call.crashed", error=repr(bug), place=_place(bug))
+        log.failure("call.crashed", error=repr(bug), place=_place(bug))
         crash = CniError(CRASHED, f"internal error: {type(bug).__name__}: {bug}", _place(bug))
-        return Answer(1, _line(crash.as_document(version)))
+        return Answer(1, _line(crash.as_document(dialect(stdin))))
 
 
 def _carry_out(plugin: Plugin, call: Call) -> str:
