@@ -7,8 +7,12 @@ import signal
 from collections.abc import Mapping
 from pathlib import Path
 
+import structlog
+
 from agent.adapters.cni.replies import PluginReply, PluginTimedOut
 from agent.model.errors import CannotAttachNetwork
+
+log = structlog.get_logger()
 
 _LARGEST_OUTPUT = 1024 * 1024
 _KEPT_COMPLAINT = 4096
@@ -17,6 +21,9 @@ _GRACE_S = 0.5
 
 _PIPE_GRACE_S = 0.25
 """How long output may stay open after the plugin's end; then whoever holds it is killed."""
+
+_DEATH_LIMIT_S = 5.0
+"""How long a killed plugin is waited for: the kernel may hold it in a call that cannot be interrupted."""
 
 _BUSY_PAUSES_S = (0.01, 0.05, 0.2, 1.0, 1.0)
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -88,6 +95,7 @@ class _Run(asyncio.SubprocessProtocol):
         self.ended = asyncio.Event()
         self.is_flooded = False
         self._exited = asyncio.Event()
+        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._printed = bytearray()
         self._complained = bytearray()
         self._open = {1, 2}
@@ -113,6 +121,10 @@ class _Run(asyncio.SubprocessProtocol):
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002 -- a broken pipe is an end
         self._open.discard(fd)
         self._see_whether_ended()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- a broken pipe is an end
+        if not self._closed.done():
+            self._closed.set_result(None)
 
     def process_exited(self) -> None:
         self._exited.set()
@@ -154,7 +166,10 @@ class _Run(asyncio.SubprocessProtocol):
             if not self._exited.is_set() or self._open:
                 self._signal(signal.SIGKILL)
             self._live().close()
-            await self._exited.wait()  # reaped: nothing is left when the caller goes on
+            # Reaped and closed: nothing is left when the caller goes on.
+            _, surviving = await asyncio.wait((self._closed,), timeout=_DEATH_LIMIT_S)
+            if surviving:
+                log.warning("plugin.survived", pid=self._live().get_pid(), limit_s=_DEATH_LIMIT_S)
 
     def _signal(self, number: signal.Signals) -> None:
         try:

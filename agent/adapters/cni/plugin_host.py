@@ -172,6 +172,7 @@ class _Process(asyncio.SubprocessProtocol):
 
     def __init__(self) -> None:
         self.exited = asyncio.Event()
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.complaint = bytearray()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:  # noqa: ARG002 -- only stderr is a pipe
@@ -180,6 +181,10 @@ class _Process(asyncio.SubprocessProtocol):
 
     def process_exited(self) -> None:
         self.exited.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- a broken pipe is an end
+        if not self.closed.done():
+            self.closed.set_result(None)
 
 
 class _Link(asyncio.Protocol):
@@ -251,7 +256,7 @@ class _Link(asyncio.Protocol):
         finally:
             self._kill()
             self._transport.close()
-            await self._process.exited.wait()
+            await asyncio.wait((self._process.closed,), timeout=_GOODBYE_S)
 
     # -- called by the loop --------------------------------------------------------------------
 
