@@ -18,7 +18,7 @@ from agent.endpoints.audit import (
     AuditLog,
     AuditRecord,
 )
-from agent.endpoints.pace import Buckets, Pace
+from agent.endpoints.pace import Buckets, Pace, Quiet
 from agent.model.credentials import Credentials
 from agent.model.errors import CredentialsUnavailable, UnknownRole
 from agent.model.spec import TaskRole
@@ -34,7 +34,8 @@ ANSWER_LIMIT = timedelta(seconds=1.8)
 
 _SO_BINDTODEVICE = getattr(socket, "SO_BINDTODEVICE", 25)
 _THROTTLED = "You have reached maximum request limit."
-_QUIET = 60.0  # seconds between two warnings about one fast caller
+_QUIET = 60.0  # seconds between two warnings of one kind about one caller
+_SUSPICIOUS = frozenset({403, 405})
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,13 +189,12 @@ class _CredentialsEndpoint:
 
 
 def _guard(endpoint: _CredentialsEndpoint, audit: AuditLog, buckets: Buckets) -> Middleware:
-    warned: dict[str, float] = {}
+    quiet = Quiet(_QUIET)
 
     async def decide(request: web.Request, caller: Caller) -> _Answer:
         now = asyncio.get_running_loop().time()
         if not buckets.take(caller.address, now):
-            if now - warned.get(caller.address, -_QUIET) >= _QUIET:
-                warned[caller.address] = now
+            if quiet.may_say(caller.address, "throttled", now):
                 log.warning("caller.throttled", caller=endpoint.task_name(caller))
             return _Answer(
                 429, _THROTTLED.encode(), "text/plain; charset=utf-8", headers=(("Retry-After", "1"),)
@@ -214,6 +214,15 @@ def _guard(endpoint: _CredentialsEndpoint, audit: AuditLog, buckets: Buckets) ->
             # a bug must cost one answer, not the connection, and must not show its trace to the caller
             log.exception("request.crashed", path=audit_path(request.raw_path))
             answer = _error(500, "InternalServerError", "Internal server error")
+        now = asyncio.get_running_loop().time()
+        if answer.status in _SUSPICIOUS and quiet.may_say(caller.address, "refused", now):
+            log.warning(
+                "caller.refused",
+                caller=endpoint.task_name(caller),
+                interface=caller.interface,
+                owner=answer.subject.task.task_id if answer.subject else None,
+                status=answer.status,
+            )
         _record(audit, request, caller, answer)
         headers = {"Content-Type": answer.content_type, **dict(answer.headers)}
         return web.Response(status=answer.status, body=answer.body, headers=headers)

@@ -13,6 +13,24 @@ class Pace:
     burst: float = 1000.0
 
 
+class Quiet:
+    """Lets each thing be said once per ``seconds``, so that one caller cannot flood the log."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._said: dict[tuple[str, str], float] = {}
+
+    def may_say(self, caller: str, what: str, now: float) -> bool:
+        """Whether this has not been said of the caller lately."""
+        said = self._said.get((caller, what))
+        if said is not None and now - said < self._seconds:
+            return False
+        if len(self._said) >= _MANY:
+            self._said = {key: at for key, at in self._said.items() if now - at < self._seconds}
+        self._said[caller, what] = now
+        return True
+
+
 class Buckets:
     """One bucket per source. Times are seconds on any clock that only moves forward."""
 

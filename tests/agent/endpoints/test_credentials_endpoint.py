@@ -227,6 +227,20 @@ async def test_neither_ids_nor_secrets_are_logged(application, provider):
     assert "fake" not in written.lower()
 
 
+async def test_a_refusal_is_a_warning_once_a_minute_that_names_both_sides(application, directory):
+    with capture_logs() as logs:
+        async with served(application()) as port:
+            for _ in range(3):
+                await ask(port, "/v2/credentials/task-id-1", source=B)
+    first, second = directory.tasks()
+    [warning] = [line for line in logs if line["event"] == "caller.refused"]
+    assert (warning["log_level"], warning["caller"], warning["owner"]) == (
+        "warning",
+        second.task_id,
+        first.task_id,
+    )
+
+
 async def test_a_caller_far_beyond_the_legal_range_is_told_to_wait_and_others_are_not(
     application, audit_file
 ):

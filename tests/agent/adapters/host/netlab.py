@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -18,15 +19,18 @@ with socket.create_connection((target, 80), timeout, (source, 0) if source else 
 sys.stdout.buffer.write(text)
 """
 _SCAN = """
-import json, select, socket, sys, time
+import errno, json, select, socket, sys, time
 address, first, last, wait = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
 open_ports = []
 for start in range(first, last + 1, 4000):
     poll, waiting = select.epoll(), {}
     for port in range(start, min(start + 4000, last + 1)):
-        s = socket.socket()
+        [(family, _, _, _, place), *_] = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)
+        s = socket.socket(family)
         s.setblocking(False)
-        s.connect_ex((address, port))
+        if s.connect_ex(place) not in (0, errno.EINPROGRESS):
+            s.close()
+            continue
         waiting[s.fileno()] = (s, port)
         poll.register(s, select.EPOLLOUT)
     until = time.monotonic() + wait
@@ -161,6 +165,14 @@ class Lab:
             space, sys.executable, "-I", "-S", "-c", _SCAN, address, str(first), str(last), str(wait)
         )
         return json.loads(done.stdout)
+
+    def settled(self, space: str) -> None:
+        """Wait until the kernel has finished looking for duplicates of IPv6 addresses there."""
+        until = time.monotonic() + 10
+        while self.inside(space, "ip", "-6", "addr", "show", "tentative").stdout:
+            if time.monotonic() > until:
+                raise AssertionError(f"addresses in {space} are still tentative")
+            time.sleep(0.1)
 
     def close(self) -> None:
         for process in self._processes:

@@ -7,6 +7,18 @@ from tests.agent.adapters.host.netlab import wait_for_line
 pytestmark = pytest.mark.integration
 
 A, B = "169.254.172.2", "169.254.172.3"
+LISTEN_V6 = """
+import socket, sys, time
+kept = []
+for port in sys.argv[1:]:
+    s = socket.socket(socket.AF_INET6)
+    s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    s.bind(("::", int(port)))
+    s.listen()
+    kept.append(s)
+print("listening", flush=True)
+time.sleep(600)
+"""
 LISTEN = """
 import socket, sys, time
 kept = [socket.create_server((address, int(port))) for address, port in (a.split(":") for a in sys.argv[1:])]
@@ -68,6 +80,33 @@ def test_a_task_sees_port_80_of_the_endpoint_and_nothing_else_of_the_host(lab, t
         assert lab.open_ports(a, address, 80, 80) == []
         assert lab.open_ports(a, address, 8000, 9100) == []
         assert lab.open_ports(a, address, 51600, 51700) == []
+
+
+def test_a_task_sees_nothing_of_the_host_by_ipv6(lab, tasks):
+    a, b = tasks
+    everything = lab.start(lab.host, sys.executable, "-I", "-S", "-c", LISTEN_V6, "8080", "80")
+    wait_for_line(everything, "listening")
+    for space in (lab.host, a, b):
+        lab.settled(space)
+    for space, link in ((lab.host, "ecs-bridge"), (b, "eth0")):
+        lines = lab.inside(space, "ip", "-6", "-br", "addr", "show", link).stdout.split()
+        address = next(word for word in lines if word.startswith("fe80")).partition("/")[0]
+        assert lab.open_ports(lab.host, f"{address}%ecs-bridge", 8080, 8080) == (
+            [8080] if space == lab.host else []
+        )
+        assert lab.open_ports(a, f"{address}%eth0", 8080, 8080) == []
+        assert lab.open_ports(a, f"{address}%eth0", 80, 80) == []
+
+
+def test_a_bridge_that_somebody_deleted_is_made_again_with_its_socket(lab, tasks):
+    lab.inside(lab.host, "ip", "link", "del", "ecs-bridge")
+    report = say(lab.agent, "look", "health {")
+    assert "running tasks are no longer joined" in report
+    late = lab.task("late", A)
+    for _ in range(50):
+        if (status := lab.ask(late, "/v2/credentials/task-id-1", timeout=3)[0]) != 0:
+            break
+    assert status == 200
 
 
 def test_the_host_does_not_route_for_a_task(lab, tasks):
