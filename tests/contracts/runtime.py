@@ -92,10 +92,14 @@ def plan_of(task: TaskSpec, pause: ContainerSnapshot, name: str = "app") -> Cont
     return ContainerPlan(task, task.container(name), docker_name, pause.container_id)
 
 
-async def snapshot_where(changes: AsyncIterator[ContainerSnapshot], docker_name: str, **wanted: object) -> ContainerSnapshot:
+async def snapshot_where(
+    changes: AsyncIterator[ContainerSnapshot], docker_name: str, **wanted: object
+) -> ContainerSnapshot:
     async with asyncio.timeout(PATIENCE):
         async for snapshot in changes:
-            if snapshot.docker_name == docker_name and all(getattr(snapshot, k) == v for k, v in wanted.items()):
+            if snapshot.docker_name == docker_name and all(
+                getattr(snapshot, k) == v for k, v in wanted.items()
+            ):
                 return snapshot
     raise AssertionError("the changes ended")
 

@@ -16,7 +16,7 @@ from agent.model.errors import (
     CannotStopContainer,
     RuntimeUnavailable,
 )
-from agent.model.ids import ContainerId, TaskArn, TaskId, task_id
+from agent.model.ids import ContainerId, TaskArn, TaskId
 from agent.model.observation import PAUSE_NAME, ContainerSnapshot, PulledImage
 from agent.model.spec import TaskSpec
 from agent.model.status import Health

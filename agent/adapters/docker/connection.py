@@ -1,18 +1,20 @@
 """The way to the daemon: negotiated version, one pool of threads per class of call, a deadline on each."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from enum import StrEnum
 from math import ceil
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from docker import APIClient
+from docker.constants import DEFAULT_DOCKER_API_VERSION
 
 from agent.adapters.docker.errors import is_timeout, timed_out, translated
 from agent.adapters.docker.settings import DockerSettings
 from agent.adapters.docker.threads import DeadlinePassed, Job, QueueFull, ThreadPool, Turn
+from agent.adapters.docker.transport import new_client
 from agent.model.errors import RuntimeUnavailable, StepError, StepTimedOut
 
 T = TypeVar("T")
@@ -138,9 +140,11 @@ class Connection:
     # -- inside --------------------------------------------------------------------------------
 
     def _negotiate(self) -> str:
-        client = APIClient(base_url=self._host, version="auto", timeout=_seconds(self._ping_limit))
+        # Asked without a version in the path, so what the client is given does not matter.
+        client = new_client(self._host, DEFAULT_DOCKER_API_VERSION, _seconds(self._ping_limit))
         try:
-            return str(client.api_version)
+            answer: Mapping[str, Any] = client.version(api_version=False)
+            return str(answer["ApiVersion"])
         finally:
             client.close()
 
@@ -153,10 +157,7 @@ class Connection:
         with self._clients_lock:
             client = self._clients.get(seconds)
             if client is None:
-                client = APIClient(
-                    base_url=self._host, version=version, timeout=seconds, max_pool_size=_KEPT_CONNECTIONS
-                )
-                self._clients[seconds] = client
+                client = self._clients[seconds] = new_client(self._host, version, seconds)
             return client
 
     async def _finish(
@@ -186,9 +187,6 @@ class Connection:
                 await job.wait(self._ping_limit.total_seconds())
             except (DeadlinePassed, QueueFull) as error:
                 raise RuntimeUnavailable(timed_out("inspecting", self._ping_limit)) from error
-
-
-_KEPT_CONNECTIONS = 16
 
 
 def _seconds(limit: timedelta) -> int:

@@ -1,13 +1,11 @@
 """A real Docker with images of our own, marks of our own, and nothing left afterwards."""
 
 import asyncio
-import json
 import platform
-import shutil
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,7 @@ from docker import APIClient
 
 from agent.adapters.docker.cgroups import _removed
 from agent.adapters.docker.runtime import DockerRuntime
-from agent.adapters.docker.settings import DockerSettings, PauseImage
+from agent.adapters.docker.settings import DockerSettings, PauseImage, PullPolicy
 from agent.adapters.docker.translate import CLUSTER_LABEL
 from deploy.demo.build import find_busybox
 from pause.build import compile_program, find_compiler
@@ -37,9 +35,11 @@ class RealClock:
         return datetime.now(tz=UTC)
 
 
-def test_image(name: str, unique: str, command: str, environment: dict[str, str] | None = None) -> Image:
+def an_image(name: str, unique: str, command: str, environment: dict[str, str] | None = None) -> Image:
     config = ImageConfig(
-        ARCHITECTURE, entrypoint=("/bin/sh", "-c", command), environment={"UNIQUE": unique, **(environment or {})}
+        ARCHITECTURE,
+        entrypoint=("/bin/sh", "-c", command),
+        environment={"UNIQUE": unique, **(environment or {})},
     )
     tools = ("sh", "sleep", "cat", "hostname", "env", "true", "ls", "dd", "head")
     entries = [
@@ -47,9 +47,6 @@ def test_image(name: str, unique: str, command: str, environment: dict[str, str]
         *(Link(f"/bin/{tool}", "busybox") for tool in tools),
     ]
     return build_image(f"berth-test/{name}:{unique}", config, entries)
-
-
-test_image.__test__ = False
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +60,7 @@ def docker_images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str
         ImageConfig(ARCHITECTURE, ("/pause",), user="65534:65534", environment={"UNIQUE": unique}),
         [File("/pause", compile_program(compiler, ARCHITECTURE), mode=0o555)],
     )
-    images = {name: test_image(name, unique, command) for name, command in _COMMANDS.items()}
+    images = {name: an_image(name, unique, command) for name, command in _COMMANDS.items()}
     client = APIClient(version="auto")
     try:
         for image in images.values():
@@ -98,7 +95,11 @@ def docker_settings(pause_archive: PauseImage, docker_client: APIClient) -> Iter
     """Settings whose cluster, and whose control groups' parent, are this test's own."""
     unique = uuid.uuid4().hex[:12]
     settings = DockerSettings(
-        cluster=f"berth-test-{unique}", pause=pause_archive, cgroup_parent=f"/berth-test-{unique}", region="eu-west-1"
+        cluster=f"berth-test-{unique}",
+        pause=pause_archive,
+        cgroup_parent=f"/berth-test-{unique}",
+        region="eu-west-1",
+        pulls=PullPolicy(attempts=2, first_pause=timedelta(milliseconds=50)),
     )
     try:
         yield settings
