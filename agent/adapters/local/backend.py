@@ -105,19 +105,14 @@ class LocalBackend:
 
         Raise ``CannotStart``.
         """
-        cluster = self._options.cluster
         try:
-            self._keys = await asyncio.to_thread(load_or_make, self._options.data_dir)
-            await self._store.open(cluster)
-            self._instance = await self._store.transact(lambda ledger: _register(ledger, cluster))
-            await self._vpc.ensure()
-            await self._vpc.ensure_instance_interface(self.node.interface)
-            await self._keeper.remove_orphans()
+            await self._prepare()
         except (DatabaseFailed, KeysUnusable, KernelRefused) as problem:
+            await self.aclose()
             raise CannotStart(f"local backend: {problem}", is_final=False) from problem
         except VpcError as problem:
+            await self.aclose()
             raise CannotStart(f"local backend: {problem}", is_final=True) from problem
-        self._api = Api(Verifier(self._keys, self._options.region), self._clock, self.perform)
 
     async def run(self) -> None:
         """Keep the tasks' network interfaces and tidy the store, until cancelled."""
@@ -233,6 +228,16 @@ class LocalBackend:
         return task_spec(task, definition, attachment, self.node.place)
 
     # -- on the loop -----------------------------------------------------------------------------
+
+    async def _prepare(self) -> None:
+        options = self._options
+        self._keys = await asyncio.to_thread(load_or_make, options.data_dir)
+        self._api = Api(Verifier(self._keys, options.region), self._clock, self.perform)
+        await self._store.open(options.cluster)
+        self._instance = await self._store.transact(lambda ledger: _register(ledger, options.cluster))
+        await self._vpc.ensure()
+        await self._vpc.ensure_instance_interface(self.node.interface)
+        await self._keeper.remove_orphans()
 
     async def _wanted(self) -> tuple[WantedTask, ...]:
         tasks = await self._store.transact(self._read_wanted)

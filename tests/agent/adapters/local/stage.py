@@ -114,6 +114,7 @@ class Stage:
     clock: Clock
     port: int
     client: object = field(repr=False)
+    agent: asyncio.Task = field(repr=False)
 
     @property
     def url(self) -> str:
@@ -176,6 +177,13 @@ def report(wanted: WantedTask, status: TaskStatus, *, exit_code: int | None = No
     return replace(told, **changes)
 
 
+async def _listen(backend: LocalBackend) -> None:
+    """The agent is there: without a listener nothing is placed."""
+    async with contextlib.aclosing(backend.desired()) as snapshots:
+        async for _ in snapshots:
+            pass
+
+
 @contextlib.asynccontextmanager
 async def running(
     data_dir: Path, clock: Clock, *, vpc: MemoryVpc | None = None, plan: VpcPlan = PLAN, **changes
@@ -199,13 +207,16 @@ async def running(
         aws_secret_access_key=backend.keys.secret_access_key,
         config=Config(retries={"total_max_attempts": 1}, proxies={}),
     )
-    work = asyncio.get_running_loop().create_task(backend.run())
+    loop = asyncio.get_running_loop()
+    work = loop.create_task(backend.run())
+    agent = loop.create_task(_listen(backend))
     try:
-        yield Stage(backend, vpc, clock, port, client)
+        yield Stage(backend, vpc, clock, port, client, agent)
     finally:
-        work.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await work
+        for task in (agent, work):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
         client.close()
         await runner.cleanup()
         await backend.aclose()

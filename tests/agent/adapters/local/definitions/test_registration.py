@@ -64,8 +64,10 @@ UNSUPPORTED = {
     "versionConsistency": (a_definition({"versionConsistency": "enabled"}), "versionConsistency 'enabled'"),
     "awslogs": (
         a_definition({"logConfiguration": {"logDriver": "awslogs"}}),
-        "containerDefinitions[0].logConfiguration.logDriver 'awslogs': not supported, there is no CloudWatch Logs here; "
-        "supported are fluentd, gelf, journald, json-file, none, splunk, syslog",
+        (
+            "containerDefinitions[0].logConfiguration.logDriver 'awslogs': not supported, there is no CloudWatch Logs "
+            "here; supported are fluentd, gelf, journald, json-file, none, splunk, syslog"
+        ),
     ),
     "awsfirelens": (a_definition({"logConfiguration": {"logDriver": "awsfirelens"}}), "FireLens is not there"),
     "unknown driver": (a_definition({"logConfiguration": {"logDriver": "paper"}}), "logDriver 'paper': not supported;"),

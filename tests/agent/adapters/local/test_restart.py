@@ -1,0 +1,265 @@
+"""What outlives the agent: tasks, definitions, addresses; and what happens when the database does not."""
+
+import contextlib
+import sqlite3
+from datetime import timedelta
+
+import pytest
+
+from agent.adapters.clock import SystemClock
+from agent.adapters.local.database import FILE_NAME, SCHEMA_VERSION
+from agent.adapters.local.ledger import Ledger
+from agent.model.errors import CannotStart
+from agent.model.status import TaskStatus
+from tests.agent.adapters.local.stage import MemoryVpc, in_subnet, running
+from tests.fakes.clock import FakeClock
+
+
+class MovableClock:
+    """The system's time, and as much later as a test says: signatures of real clients stay valid."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta(0)
+        self._system = SystemClock()
+
+    def now(self):
+        return self._system.now() + self.ahead
+
+
+@contextlib.asynccontextmanager
+async def started(data_dir, clock=None, vpc=None, **options):
+    async with running(data_dir, clock or SystemClock(), vpc=vpc, **options) as stage:
+        yield stage
+
+
+async def test_tasks_definitions_machine_and_keys_outlive_a_restart(tmp_path):
+    vpc = MemoryVpc()
+    async with started(tmp_path, vpc=vpc) as stage:
+        await stage.register()
+        task = await stage.run_one(clientToken="once")
+        spec = (await stage.wanted(task["taskArn"])).spec
+        await stage.eventually(task["taskArn"], "PENDING")
+        keys = stage.backend.keys
+    async with started(tmp_path, vpc=vpc) as stage:
+        assert stage.backend.keys == keys
+        assert (await stage.wanted(task["taskArn"])).spec == spec
+        again = await stage.run(clientToken="once")
+        assert [one["taskArn"] for one in again["tasks"]] == [task["taskArn"]]
+        assert (await stage.describe(task["taskArn"]))["containerInstanceArn"] == task["containerInstanceArn"]
+
+
+async def test_interfaces_of_live_tasks_are_made_again_and_those_of_no_task_removed(tmp_path):
+    async with started(tmp_path) as stage:
+        await stage.register()
+        task = await stage.run_one()
+        await stage.eventually(task["taskArn"], "PENDING")
+        (plan,) = stage.vpc.made.values()
+    rebooted = MemoryVpc()
+    rebooted.made["eni-0123456789abcdef0"] = plan
+    async with started(tmp_path, vpc=rebooted) as stage:
+        assert rebooted.is_ensured
+        assert rebooted.instance.ipv4_address == "10.211.0.4"
+        assert "eni-0123456789abcdef0" not in rebooted.made
+        await stage.report(task["taskArn"], TaskStatus.RUNNING)
+        await stage.eventually(task["taskArn"], "RUNNING")
+        while plan.eni_id not in rebooted.made:
+            await stage.describe(task["taskArn"])
+        assert rebooted.made[plan.eni_id] == plan
+
+
+async def test_an_interface_whose_removal_was_interrupted_is_removed_after_the_restart(tmp_path):
+    vpc = MemoryVpc()
+    async with started(tmp_path, vpc=vpc) as stage:
+        await stage.register()
+        task = await stage.run_one()
+        await stage.eventually(task["taskArn"], "PENDING")
+        vpc.gate.clear()
+        await stage.report(task["taskArn"], TaskStatus.STOPPED, exit_code=0)
+    vpc.gate.set()
+    async with started(tmp_path, vpc=vpc) as stage:
+        await stage.eventually(task["taskArn"], "STOPPED")
+        assert vpc.made == {}
+
+
+async def test_a_released_address_rests_for_thirty_seconds(tmp_path):
+    clock = MovableClock()
+    plan_of_one = in_subnet()
+    async with started(tmp_path, clock) as stage:
+        await stage.register()
+        first = await stage.run_one()
+        address = first["containers"][0]["networkInterfaces"][0]["privateIpv4Address"]
+        subnet = plan_of_one["awsvpcConfiguration"]["subnets"][0]
+        await stage.report(first["taskArn"], TaskStatus.STOPPED, exit_code=0)
+        await stage.eventually(first["taskArn"], "STOPPED")
+
+        async def resting():
+            now = clock.now() - timedelta(seconds=30)
+            taken = await stage.backend._store.transact(lambda ledger: ledger.addresses(subnet, now))
+            return taken.resting
+
+        assert await resting() == {address}
+        clock.ahead = timedelta(seconds=31)
+        assert await resting() == set()
+
+
+async def test_stopped_tasks_are_shown_for_an_hour_and_their_history_longer(tmp_path):
+    clock = MovableClock()
+    async with started(tmp_path, clock) as stage:
+        await stage.register()
+        task = await stage.run_one()
+        await stage.report(task["taskArn"], TaskStatus.STOPPED, exit_code=0)
+        await stage.eventually(task["taskArn"], "STOPPED")
+        clock.ahead = timedelta(minutes=59)
+        await stage.backend._store.tidy()
+        perform, task_id = stage.backend.perform, task["taskArn"].rsplit("/", 1)[1]
+        assert (await perform("DescribeTasks", {"tasks": [task_id]}))["failures"] == []
+        clock.ahead = timedelta(minutes=61)
+        await stage.backend._store.tidy()
+        assert (await perform("DescribeTasks", {"tasks": [task_id]}))["tasks"] == []
+        assert len(await stage.backend.events(task_id)) > 2
+        clock.ahead = timedelta(days=8)
+        await stage.backend._store.tidy()
+        assert await stage.backend.events(task_id) == ()
+
+
+def truncated(path):
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def garbage(path):
+    path.write_bytes(b"this is not a database at all " * 200)
+
+
+def bit_flipped(path):
+    content = bytearray(path.read_bytes())
+    for at in range(100, len(content), 97):
+        content[at] ^= 0xFF
+    path.write_bytes(content)
+
+
+def from_the_future(path):
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+
+
+def somebody_elses(path):
+    path.unlink()
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE stranger (x)")
+
+
+DAMAGES = [truncated, garbage, bit_flipped, from_the_future, somebody_elses]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_a_broken_database_is_set_aside_and_live_tasks_go_on(tmp_path, damage):
+    vpc = MemoryVpc()
+    async with started(tmp_path, vpc=vpc) as stage:
+        await stage.register()
+        task = await stage.run_one()
+        await stage.report(task["taskArn"], TaskStatus.RUNNING)
+        gone = await stage.run_one()
+        spec = (await stage.wanted(task["taskArn"])).spec
+        await stage.report(gone["taskArn"], TaskStatus.STOPPED, exit_code=0)
+        await stage.eventually(gone["taskArn"], "STOPPED")
+    damage(tmp_path / FILE_NAME)
+    async with started(tmp_path, vpc=vpc) as stage:
+        (aside,) = (
+            one for one in tmp_path.glob(f"{FILE_NAME}.broken-*") if not one.name.endswith(("-wal", "-shm"))
+        )
+        assert aside.stat().st_size > 0
+        assert (await stage.wanted(task["taskArn"])).spec == spec
+        assert (await stage.describe(task["taskArn"]))["lastStatus"] == "RUNNING"
+        assert (await stage.ecs("list_tasks"))["taskArns"] == [task["taskArn"]]
+        assert list(vpc.made) == [spec.network.eni_id]
+        other = await stage.run_one()
+        await stage.eventually(other["taskArn"], "PENDING")
+        await stage.ecs("stop_task", task=task["taskArn"])
+        await stage.report(task["taskArn"], TaskStatus.STOPPED, exit_code=0)
+        await stage.eventually(task["taskArn"], "STOPPED")
+
+
+async def test_a_database_and_journal_that_are_both_broken_do_not_keep_the_agent_from_starting(tmp_path):
+    async with started(tmp_path) as stage:
+        await stage.register()
+        await stage.run_one()
+    garbage(tmp_path / FILE_NAME)
+    garbage(tmp_path / "assignments.jsonl")
+    async with started(tmp_path) as stage:
+        assert (await stage.ecs("list_tasks"))["taskArns"] == []
+        assert await stage.register()
+
+
+async def test_a_torn_last_line_of_the_journal_loses_nothing_before_it(tmp_path):
+    async with started(tmp_path) as stage:
+        await stage.register()
+        task = await stage.run_one()
+    (tmp_path / FILE_NAME).unlink()
+    with (tmp_path / "assignments.jsonl").open("a") as journal:
+        journal.write('{"version":1,"task":{"id":')
+    async with started(tmp_path) as stage:
+        assert (await stage.ecs("list_tasks"))["taskArns"] == [task["taskArn"]]
+
+
+async def test_an_empty_database_file_is_a_new_one(tmp_path):
+    (tmp_path / FILE_NAME).touch()
+    async with started(tmp_path) as stage:
+        assert (await stage.ecs("list_tasks"))["taskArns"] == []
+    assert list(tmp_path.glob("*.broken-*")) == []
+
+
+async def test_a_second_broken_database_in_the_same_second_does_not_overwrite_the_first(tmp_path):
+    clock = FakeClock()
+    for _ in range(2):
+        garbage(tmp_path / FILE_NAME)
+        async with started(tmp_path, clock):
+            pass
+    assert len(list(tmp_path.glob(f"{FILE_NAME}.broken-*"))) == 2
+
+
+async def test_a_data_directory_that_cannot_be_used_is_named(tmp_path):
+    (tmp_path / "data").write_text("a file, not a directory")
+    with pytest.raises(CannotStart, match="data") as refused:
+        async with started(tmp_path / "data"):
+            pass
+    assert not refused.value.is_final
+
+
+async def test_a_vpc_that_cannot_be_made_is_named(tmp_path):
+    vpc = MemoryVpc()
+    vpc.refusals = 1
+    with pytest.raises(CannotStart, match="the kernel said no"):
+        async with started(tmp_path, vpc=vpc):
+            pass
+
+
+async def test_files_are_readable_by_their_owner_only(tmp_path):
+    async with started(tmp_path / "data") as stage:
+        await stage.register()
+        await stage.run_one()
+        modes = {one.name: one.stat().st_mode & 0o777 for one in (tmp_path / "data").iterdir()}
+    assert modes["credentials.json"] == 0o600
+    assert modes[FILE_NAME] == 0o600
+    assert modes["assignments.jsonl"] == 0o600
+    assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
+
+
+async def test_a_key_file_that_is_none_is_replaced(tmp_path):
+    (tmp_path / "credentials.json").write_text('{"accessKeyId": 1}')
+    async with started(tmp_path) as stage:
+        assert stage.backend.keys.access_key_id.startswith("BERTHLOCAL")
+        assert await stage.ecs("list_clusters")
+
+
+async def test_a_transaction_that_fails_leaves_nothing_behind(tmp_path):
+    async with started(tmp_path) as stage:
+        await stage.register()
+
+        def half(ledger: Ledger) -> None:
+            ledger.add_cluster("half")
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await stage.backend._store.transact(half)
+        clusters = await stage.ecs("list_clusters")
+        assert [arn.rsplit("/", 1)[1] for arn in clusters["clusterArns"]] == ["default"]
