@@ -150,6 +150,13 @@ def _read_loopback(text: str) -> Address:
     return Address(host, int(port))
 
 
+def _read_api_address(text: str) -> Address:
+    address = _read_loopback(text)
+    if address.host != "127.0.0.1":
+        raise BadValue("127.0.0.1 and a port, such as 127.0.0.1:51670 (requests to other names are refused)")
+    return address
+
+
 def _read_network(text: str) -> ipaddress.IPv4Network:
     try:
         return ipaddress.IPv4Network(text)
@@ -244,6 +251,7 @@ DURATION = Kind("duration", _DURATION_EXPECTED, read_duration, show_duration)
 MEBIBYTES = Kind("size in MiB", "a whole number of MiB, or a size such as 512m or 2g", _read_mebibytes)
 PATH = Kind("path", "an absolute path", _read_path)
 LOOPBACK = Kind("address", "a loopback address and a port, such as 127.0.0.1:51678", _read_loopback)
+API_ADDRESS = Kind("address", "127.0.0.1 and a port, such as 127.0.0.1:51670", _read_api_address)
 NETWORK = Kind("network", "an IPv4 network such as 10.211.0.0/16", _read_network)
 URL = Kind("URL", "a URL such as https://sts.us-east-1.amazonaws.com", _read_url)
 DOCKER_HOST = Kind("URL", "unix:///path/of/the/socket or tcp://host:port", _read_docker_host)

@@ -9,6 +9,7 @@ from typing import Any
 
 from agent.settings.kinds import (
     ACCOUNT,
+    API_ADDRESS,
     CLUSTER,
     DECIMAL,
     DOCKER_HOST,
@@ -207,7 +208,7 @@ VARIABLES: tuple[Variable, ...] = (
              "with the credentials of this machine."),
     Variable("BERTH_STS_ENDPOINT", "sts_endpoint", URL, None,
              "Another STS endpoint than the region's own."),
-    Variable("BERTH_API_ADDRESS", "api_address", LOOPBACK, "127.0.0.1:51670",
+    Variable("BERTH_API_ADDRESS", "api_address", API_ADDRESS, "127.0.0.1:51670",
              "Where the ECS API of the local backend listens."),
     Variable("BERTH_INTROSPECTION_ADDRESS", "introspection_address", LOOPBACK, "127.0.0.1:51678",
              "Where the introspection API listens."),

@@ -51,8 +51,8 @@ GOOD = {
     "BERTH_VPC_NAMESPACE": ("my-vpc", "my-vpc"),
     "BERTH_CREDENTIALS_SOURCE": ("STS", "sts"),
     "BERTH_STS_ENDPOINT": ("http://127.0.0.1:5000/", "http://127.0.0.1:5000"),
-    "BERTH_API_ADDRESS": ("[::1]:5000", Address("::1", 5000)),
-    "BERTH_INTROSPECTION_ADDRESS": ("127.0.0.2:80", Address("127.0.0.2", 80)),
+    "BERTH_API_ADDRESS": ("127.0.0.1:5000", Address("127.0.0.1", 5000)),
+    "BERTH_INTROSPECTION_ADDRESS": ("[::1]:80", Address("::1", 80)),
     "ECS_AUDIT_LOGFILE": ("/log/audit.log", Path("/log/audit.log")),
     "ECS_AUDIT_LOGFILE_DISABLED": ("True", True),
     "ECS_LOGLEVEL": ("WARN", "warn"),
@@ -85,6 +85,7 @@ BAD = {
     "BERTH_STS_ENDPOINT": "sts.example.com",
     "BERTH_API_ADDRESS": "0.0.0.0:51670",
     "BERTH_INTROSPECTION_ADDRESS": "127.0.0.1",
+    "ECS_AUDIT_LOGFILE": "audit\x00.log",
     "ECS_LOGLEVEL": "loud",
     "ECS_LOG_MAX_FILE_SIZE_MB": "5m",
 }
