@@ -61,7 +61,7 @@ class PluginChain:
     ) -> list[Outcome]:
         """What the warm host achieves; what is missing is still to be run."""
         loop = asyncio.get_running_loop()
-        await self._host.settle(subject, until - loop.time())
+        await self._host.settle(subject, (until - loop.time()) / 2)
         limit = max(until - loop.time(), 0.0)
         if not stops_on_error:
             limit /= 2  # the rest is for those that a hanging one holds up

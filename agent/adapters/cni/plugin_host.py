@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,7 @@ class PluginHost:
         except asyncio.CancelledError:
             if not answer.done():
                 self._abandoned[subject] = answer
-                answer.add_done_callback(lambda done: self._forget(subject, done))
+                answer.add_done_callback(lambda done: self._settled(subject, done))
             raise
 
     async def settle(self, subject: str, limit_s: float) -> None:
@@ -160,9 +160,7 @@ class PluginHost:
         self._failures = min(self._failures + 1, 16)
         self._not_before = asyncio.get_running_loop().time() + pause
 
-    def _forget(self, subject: str, answer: "asyncio.Future[HostAnswer]") -> None:
-        if not answer.cancelled():
-            answer.exception()  # nobody waits for it any more
+    def _settled(self, subject: str, answer: asyncio.Future[HostAnswer]) -> None:
         if self._abandoned.get(subject) is answer:
             del self._abandoned[subject]
 
@@ -174,6 +172,7 @@ class _Process(asyncio.SubprocessProtocol):
         self.exited = asyncio.Event()
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.complaint = bytearray()
+        self.when_exited: Callable[[], None] | None = None
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:  # noqa: ARG002 -- only stderr is a pipe
         self.complaint += data
@@ -181,6 +180,8 @@ class _Process(asyncio.SubprocessProtocol):
 
     def process_exited(self) -> None:
         self.exited.set()
+        if self.when_exited is not None:
+            self.when_exited()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- a broken pipe is an end
         if not self.closed.done():
@@ -197,6 +198,10 @@ class _Link(asyncio.Protocol):
         self._socket: asyncio.Transport | None = None
         self._received = bytearray()
         self._waiting: dict[int, tuple[asyncio.Future[HostAnswer], int]] = {}
+        # The socket's end does not tell, if the host left a child behind that holds it open.
+        process.when_exited = self._lose_soon
+        if process.exited.is_set():
+            self._lose_soon()
 
     @classmethod
     async def open(cls, path: Path) -> "_Link":
@@ -225,6 +230,7 @@ class _Link(asyncio.Protocol):
     def ask(self, number: int, request: dict[str, Any], calls: int) -> asyncio.Future[HostAnswer]:
         """Send a request; the future ends with its answer, or with ``HostLost``."""
         answer: asyncio.Future[HostAnswer] = asyncio.get_running_loop().create_future()
+        answer.add_done_callback(_retrieve)
         self._waiting[number] = (answer, calls)
         if self._socket is not None:
             self._socket.write(json.dumps(request, separators=(",", ":")).encode() + b"\n")
@@ -277,8 +283,10 @@ class _Link(asyncio.Protocol):
             self.drop(f"an answer is longer than {_LONGEST_LINE} bytes")
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._lose_soon("it closed the connection" if exc is None else str(exc))
+
+    def _lose_soon(self, cause: str = "it ended") -> None:
         # Soon, not now: what the host wrote to stderr before its end may be read after the end of its socket.
-        cause = "it closed the connection" if exc is None else str(exc)
         asyncio.get_running_loop().call_soon(self.drop, cause)
 
     # -- the protocol --------------------------------------------------------------------------
@@ -317,6 +325,12 @@ class _Link(asyncio.Protocol):
                     os.kill(int(entry.name), signal.SIGKILL)
                 except ProcessLookupError:
                     continue
+
+
+def _retrieve(answer: asyncio.Future[HostAnswer]) -> None:
+    """Keep asyncio from complaining of an error for which nobody waits any more."""
+    if not answer.cancelled():
+        answer.exception()
 
 
 def _session(process: Path) -> int | None:
