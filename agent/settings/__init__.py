@@ -41,8 +41,11 @@ class Whereabouts:
 
     @classmethod
     def find(cls, environ: Mapping[str, str], env_file: Path | None = None) -> "Whereabouts":
-        """As the agent would find them. Mistakes in other settings do not matter. Raise ``BadSettings``."""
+        """As the agent would find them. Bad values of other settings do not matter. Raise ``BadSettings``."""
         gathered = gather(environ, env_file)
+        if gathered.problems:
+            # going on without a file would ask another agent than the one that is meant
+            raise BadSettings(gathered.problems)
         wanted = {variable.field: variable for variable in VARIABLES if variable.field in cls.__slots__}
         machine = this_machine()
         return cls(**{name: read_one(gathered, variable, machine) for name, variable in wanted.items()})

@@ -315,6 +315,11 @@ def test_a_client_finds_the_agent_even_when_other_settings_are_wrong(tmp_path: P
         Whereabouts.find({}, file)
 
 
+def test_a_client_does_not_look_for_another_agent_when_the_file_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(BadSettings, match="no such file"):
+        Whereabouts.find({"BERTH_ENV_FILE": str(tmp_path / "gone")})
+
+
 @pytest.mark.parametrize(
     ("text", "microseconds"),
     [("0", 0), ("0s", 0), ("1h30m", 5_400_000_000), ("100ms", 100_000), ("1.5h", 5_400_000_000), (".5s", 500_000),
