@@ -25,7 +25,6 @@ class HostPlumbing:
         health: HealthReports,
         *,
         nft: str = "nft",
-        port: int = 80,
         recheck: float = 30.0,
     ) -> None:
         self._plan = plan
@@ -38,7 +37,7 @@ class HostPlumbing:
             required=(plan.links.loopback, plan.links.bridge),
             optional=plan.docker_bridges,
             address=str(plan.links.endpoint),
-            port=port,
+            port=plan.port,
         )
 
     async def ensure(self) -> None:

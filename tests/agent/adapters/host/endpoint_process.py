@@ -1,7 +1,10 @@
 """The endpoint as the daemon wires it, for two-namespace tests. Commands on stdin: ``look``, ``remove``."""
 
 import asyncio
+import logging
 import sys
+
+import structlog
 
 from agent.adapters.host.plumbing import HostPlumbing
 from agent.adapters.host.rules import FirewallPlan
@@ -37,14 +40,14 @@ async def obey(plumbing, board):
             print("removed", await plumbing.remove())
 
 
-async def main(addresses):
+async def main(port, addresses):
     clock = FakeClock()
     board = HealthBoard(clock)
     directory = FakeDirectory(*(a_task(number, address) for number, address in enumerate(addresses, 1)))
     application = credentials_application(
         directory, FakeCredentials(clock), clock, AuditLog(None, clock, board)
     )
-    plumbing = HostPlumbing(FirewallPlan(), board)
+    plumbing = HostPlumbing(FirewallPlan(port=port), board)
     await plumbing.ensure()
     print("prepared")
     async with Served(application) as served, asyncio.TaskGroup() as group:
@@ -59,8 +62,10 @@ def leaves(error):
 
 
 if __name__ == "__main__":
+    # nobody reads the output all the time, and a full pipe stops the process
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
     try:
-        asyncio.run(main(sys.argv[1:]))
+        asyncio.run(main(int(sys.argv[1]), sys.argv[2:]))
     except (CannotStart, BaseExceptionGroup) as failure:
         print("cannot start:", *leaves(failure))
         sys.exit(1)

@@ -133,10 +133,16 @@ class Lab:
         self._processes.append(process)
         return process
 
-    def serve(self, *tasks: str) -> subprocess.Popen[str]:
+    def serve(self, *tasks: str, port: int = 80) -> subprocess.Popen[str]:
         """The agent's endpoint in the host's namespace, for tasks with these addresses."""
         process = self.start(
-            self.host, sys.executable, "-u", "-m", "tests.agent.adapters.host.endpoint_process", *tasks
+            self.host,
+            sys.executable,
+            "-u",
+            "-m",
+            "tests.agent.adapters.host.endpoint_process",
+            str(port),
+            *tasks,
         )
         wait_for_line(process, "ready")
         return process

@@ -246,7 +246,9 @@ def test_a_bridge_that_tasks_still_use_stays(lab, tasks):
 def test_a_taken_port_is_named_with_its_holder(lab):
     holder = lab.start(lab.host, sys.executable, "-I", "-S", "-c", LISTEN, "0.0.0.0:80")
     wait_for_line(holder, "listening")
-    process = lab.start(lab.host, sys.executable, "-u", "-m", "tests.agent.adapters.host.endpoint_process", A)
+    process = lab.start(
+        lab.host, sys.executable, "-u", "-m", "tests.agent.adapters.host.endpoint_process", "80", A
+    )
     line = wait_for_line(process, "cannot start:")
     assert "port 80 is taken by" in line
     assert f"(pid {holder.pid})" in line
@@ -255,7 +257,9 @@ def test_a_taken_port_is_named_with_its_holder(lab):
 
 def test_an_interface_that_is_no_bridge_is_named(lab):
     lab.inside(lab.host, "ip", "link", "add", "ecs-bridge", "type", "veth", "peer", "name", "other")
-    process = lab.start(lab.host, sys.executable, "-u", "-m", "tests.agent.adapters.host.endpoint_process", A)
+    process = lab.start(
+        lab.host, sys.executable, "-u", "-m", "tests.agent.adapters.host.endpoint_process", "80", A
+    )
     assert "interface named ecs-bridge already exists, but is not a bridge" in wait_for_line(
         process, "cannot start:"
     )
@@ -263,5 +267,25 @@ def test_an_interface_that_is_no_bridge_is_named(lab):
 
 def test_a_bridge_with_another_address_is_named(lab):
     lab.docker_bridge("ecs-bridge", "10.0.0.1/24")
-    process = lab.start(lab.host, sys.executable, "-u", "-m", "tests.agent.adapters.host.endpoint_process", A)
+    process = lab.start(
+        lab.host, sys.executable, "-u", "-m", "tests.agent.adapters.host.endpoint_process", "80", A
+    )
     assert "has the address 10.0.0.1/24; expected 169.254.172.1/22" in wait_for_line(process, "cannot start:")
+
+
+def test_with_a_port_of_its_own_the_agent_leaves_port_80_to_others(lab):
+    holder = lab.start(lab.host, sys.executable, "-I", "-S", "-c", LISTEN, "0.0.0.0:80")
+    wait_for_line(holder, "listening")
+    lab.docker_bridge()
+    process = lab.serve(A, B, port=51679)
+    wait_for_line(process, "docker0")
+    a, b, container = lab.task("a", A), lab.task("b", B), lab.container("c")
+    assert lab.ask(a, "/v2/credentials/task-id-1")[0] == 200
+    assert lab.ask(b, "/v2/credentials/task-id-1")[0] == 403
+    assert lab.ask(lab.host, "/v2/credentials/execution-id-1")[0] == 200
+    assert lab.ask(container, "/v2/credentials/nobody")[0] == 400
+    assert lab.open_ports(a, "169.254.170.2", 1, 65535) == [80]
+    next_door = lab.neighbour()
+    assert lab.open_ports(next_door, "10.77.0.1", 80, 80) == [80]  # the other program
+    assert lab.ask(next_door, "/v2/credentials/task-id-1")[0] == 0
+    assert lab.inside(lab.host, "sysctl", "-n", "net.ipv4.conf.all.route_localnet").stdout.strip() == "0"

@@ -56,3 +56,12 @@ def test_names_and_addresses_come_from_the_plan():
     assert 'iifname "br9" ip saddr != 10.8.0.0/24 drop' in text
     assert "docker0" not in text
     assert "ecs-bridge" not in text
+
+
+def test_another_port_is_reached_by_port_80_only():
+    text = ruleset(FirewallPlan(port=51679))
+    led = "ip daddr 169.254.170.2 tcp dport 80 dnat ip to 169.254.170.2:51679"
+    assert text.count(led) == 2
+    assert "ip daddr 169.254.170.2 tcp dport 51679 ct original proto-dst 80 accept" in text
+    assert "tcp dport 80 accept" not in text
+    assert "127.0.0.1" not in text
