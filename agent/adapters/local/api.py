@@ -45,13 +45,6 @@ class Api:
         application.router.add_route("*", "/{path:.*}", self._handle)
         return application
 
-    async def load_shapes(self) -> Shapes:
-        """The description of the API; read once, in a thread, because that takes 50 ms."""
-        async with self._loading:
-            if self._shapes is None:
-                self._shapes = await asyncio.to_thread(Shapes, tuple(OPERATIONS))
-            return self._shapes
-
     async def _handle(self, request: web.Request) -> web.Response:
         request_id = str(uuid.uuid4())
         operation = request.headers.get("X-Amz-Target", "").rpartition(".")[2]
@@ -88,8 +81,15 @@ class Api:
                 f"X-Amz-Target {request.headers.get('X-Amz-Target', '')[:128]!r}: "
                 f"expected {_TARGET_PREFIX}. and one of {', '.join(sorted(OPERATIONS))}"
             )
-        shapes = self._shapes or await self.load_shapes()
+        shapes = self._shapes or await self._load_shapes()
         return await self._perform(operation, shapes.request(operation, _parsed(body)))
+
+    async def _load_shapes(self) -> Shapes:
+        """The description of the API; read once, when first needed, in a thread: it takes 50 ms and 3 MiB."""
+        async with self._loading:
+            if self._shapes is None:
+                self._shapes = await asyncio.to_thread(Shapes, tuple(OPERATIONS))
+            return self._shapes
 
 
 def _check_origin(request: web.Request) -> None:

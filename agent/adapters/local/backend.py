@@ -119,7 +119,6 @@ class LocalBackend:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keeper.run())
             group.create_task(self._tidy())
-            group.create_task(self._load_shapes())
 
     async def aclose(self) -> None:
         """Close the store. Tasks, interfaces and the VPC stay as they are."""
@@ -258,10 +257,6 @@ class LocalBackend:
             except DatabaseFailed as failure:
                 log.warning("store.untidied", problem=str(failure))
             await asyncio.sleep(_TIDY)
-
-    async def _load_shapes(self) -> None:
-        if self._api is not None:
-            await self._api.load_shapes()
 
 
 def _register(ledger: Ledger, cluster: str) -> InstanceRecord:
