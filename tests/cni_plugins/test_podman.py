@@ -19,12 +19,21 @@ pytestmark = [
 ]
 
 
+# podman keeps locks, caches and results at fixed places: here they are empty, and gone with the mount namespace
+HIDDEN = ("/var/lib", "/dev/shm", "/run")
+MOUNTS = " && ".join(f"mount -t tmpfs none {path}" for path in HIDDEN)
+
+
 class Podman:
-    """podman with everything of its own in one directory, inside the lab's host namespace."""
+    """podman with everything of its own in one directory and one mount namespace, in the lab's host namespace."""
 
     def __init__(self, lab: Lab, directory: Path) -> None:
         self.lab = lab
         self.directory = directory
+        script = f"mount --make-rprivate / && {MOUNTS} && mkdir /run/lock && echo && exec sleep 300"
+        self.mounts = subprocess.Popen(["unshare", "-m", "sh", "-c", script], stdout=subprocess.PIPE)
+        assert self.mounts.stdout is not None
+        assert self.mounts.stdout.read(1) == b"\n"
         self.network = f"berth{uuid.uuid4().hex[:8]}"
         (directory / "net.d").mkdir()
         config = {
@@ -63,10 +72,20 @@ class Podman:
             "ECS_CNI_LOGLEVEL": "debug",
             "HOME": str(self.directory),
         }
-        command = ["nsenter", f"--net={self.lab.host.path}", "podman", *arguments]
+        command = [
+            "nsenter",
+            f"--net={self.lab.host.path}",
+            f"--mount=/proc/{self.mounts.pid}/ns/mnt",
+            "podman",
+            *arguments,
+        ]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=50, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def end(self) -> None:
+        self.mounts.kill()
+        self.mounts.communicate()
 
     def load_image(self) -> None:
         archive = self.directory / "image.tar"
@@ -86,20 +105,31 @@ def podman(lab: Lab, tmp_path: Path) -> Iterator[Podman]:
     directory = tmp_path / "podman"
     directory.mkdir()
     made = Podman(lab, directory)
-    yield made
-    made.run("rm", "--all", "--force", "--time", "0")
-    for mounted in sorted(subprocess.run(["findmnt", "-rno", "TARGET"], capture_output=True, text=True, check=True).stdout.split(), reverse=True):
-        if mounted.startswith(str(directory)):
-            subprocess.run(["umount", mounted], check=True)
+    try:
+        yield made
+    finally:
+        made.run("rm", "--all", "--force", "--time", "0")
+        made.end()
 
 
 @pytest.mark.timeout(120)
 def test_podman_runs_a_container_on_our_network_and_cleans_up(lab: Lab, podman: Podman) -> None:
     podman.load_image()
-    said = podman.run(
-        "run", "--rm", "--network", podman.network, "--cap-drop=all", "localhost/witness:1", "/bin/ip", "-o", "-4", "addr"
-    )
+    container = podman.run(
+        "run", "--detach", "--network", podman.network, "--cap-drop=all", "localhost/witness:1", "/bin/sleep", "60"
+    ).strip()
+    inspected = json.loads(podman.run("inspect", container))[0]
+    told = inspected["NetworkSettings"]["Networks"][podman.network]
+    assert (told["IPAddress"], told["MacAddress"]) == ("169.254.172.2", "0a:58:a9:fe:ac:02")
+    said = subprocess.run(
+        ["nsenter", "--net", f"--target={inspected['State']['Pid']}", "ip", "-o", "-4", "addr"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     assert "169.254.172.2/22" in said
+    assert list(lab.leases()) == ["169.254.172.2"]
+    podman.run("rm", "--force", "--time", "0", container)
     assert lab.leases() == {}
     assert [name for name, link in lab.host.links().items() if link.get("master") == "podbr"] == []
     events = [json.loads(line) for line in (lab.scratch / "plugin.log").read_text().splitlines()]
