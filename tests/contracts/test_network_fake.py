@@ -33,8 +33,11 @@ class FakeStage:
     async def is_attached(self, sandbox: SandboxRef) -> bool:
         return self.provider.is_attached(sandbox.container_id)
 
-    async def fail_next_attach(self) -> None:
+    async def break_attach(self) -> None:
         self.provider.lose_answer()
+
+    async def heal(self) -> None:
+        self.provider.heal()
 
 
 @pytest.fixture

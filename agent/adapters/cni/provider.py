@@ -13,7 +13,14 @@ from agent.adapters.cni.chain import Outcome, PluginChain
 from agent.adapters.cni.conflist import ENI_IFNAME, NEEDED_PLUGINS, PluginCall, TaskBridge, plugin_calls
 from agent.adapters.cni.invoke import run_plugin
 from agent.adapters.cni.plugin_host import Invocation
-from agent.adapters.cni.replies import PluginBusy, PluginReply, local_ipv4, read_result, require_success
+from agent.adapters.cni.replies import (
+    PluginBusy,
+    PluginReply,
+    PluginTimedOut,
+    local_ipv4,
+    read_result,
+    require_success,
+)
 from agent.model.errors import CannotAttachNetwork, CannotStart
 from agent.model.spec import NetworkInterface
 from agent.model.state import Attachment
@@ -96,20 +103,25 @@ class CniProvider:
         return self._versions
 
     async def attach(self, sandbox: SandboxRef, wanted: NetworkInterface) -> Attachment:
-        """Call each plugin's ADD; if one fails, call each one's DEL, then raise ``CannotAttachNetwork``."""
+        """Call each plugin's ADD; if one fails, call each one's DEL. Raise ``CannotAttachNetwork``.
+
+        By the specification ADD fails on a sandbox that has the interface already, as after an agent's death
+        between ADD and the saving of its result. So a failed chain is undone and tried once more.
+        """
         if sandbox.pid is None:
             raise CannotAttachNetwork(
                 "the pause container does not run, so there is no network namespace to join"
             )
         async with self._turn(sandbox):
+            until = asyncio.get_running_loop().time() + self._settings.attach_limit.total_seconds()
             calls = self._calls(wanted)
             try:
-                results = await self._add_all(sandbox, calls)
-                return Attachment(local_ipv4(calls[-1].plugin, results[-1]), interface_name=ENI_IFNAME)
-            except CannotAttachNetwork:
-                for failure in await self._delete_all(sandbox, calls):
-                    log.warning("plugin_undo.failed", container_id=sandbox.container_id, cause=str(failure))
-                raise
+                return await self._attached(sandbox, calls, until)
+            except (PluginBusy, PluginTimedOut):
+                raise  # it was asked again already, or no time is left
+            except CannotAttachNetwork as failure:
+                log.info("network_attach.repeated", container_id=sandbox.container_id, cause=str(failure))
+            return await self._attached(sandbox, calls, until)
 
     async def detach(self, sandbox: SandboxRef, wanted: NetworkInterface) -> None:
         """Call each plugin's DEL in reverse order, also if one fails; then raise ``CannotAttachNetwork``."""
@@ -120,8 +132,19 @@ class CniProvider:
 
     # -- chains --------------------------------------------------------------------------------
 
-    async def _add_all(self, sandbox: SandboxRef, calls: tuple[PluginCall, ...]) -> list[dict[str, Any]]:
-        until = asyncio.get_running_loop().time() + self._settings.attach_limit.total_seconds()
+    async def _attached(self, sandbox: SandboxRef, calls: tuple[PluginCall, ...], until: float) -> Attachment:
+        """All plugins added, or none."""
+        try:
+            results = await self._add_all(sandbox, calls, until)
+            return Attachment(local_ipv4(calls[-1].plugin, results[-1]), interface_name=ENI_IFNAME)
+        except CannotAttachNetwork:
+            for failure in await self._delete_all(sandbox, calls):
+                log.warning("plugin_undo.failed", container_id=sandbox.container_id, cause=str(failure))
+            raise
+
+    async def _add_all(
+        self, sandbox: SandboxRef, calls: tuple[PluginCall, ...], until: float
+    ) -> list[dict[str, Any]]:
         results: list[dict[str, Any]] = []
         pauses = iter(_BUSY_PAUSES_S)
         while len(results) < len(calls):

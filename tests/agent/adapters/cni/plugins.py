@@ -29,11 +29,13 @@ ADD_ENI = """touch $mine
 echo '{"cniVersion":"1.0.0","interfaces":[{"name":"eth0"}],"dns":{}}'"""
 
 # A lease is a directory, since making one is atomic.
-ADD_BRIDGE = """if [ ! -f $mine ]; then
-  n=2
-  until mkdir $world/lease.$n 2>/dev/null; do n=$((n + 1)); done
-  echo $n > $mine
+ADD_BRIDGE = """if [ -f $mine ]; then
+  echo '{"code":100,"msg":"ecs-eth0 already exists"}'
+  exit 1
 fi
+n=2
+until mkdir $world/lease.$n 2>/dev/null; do n=$((n + 1)); done
+echo $n > $mine
 echo "{\\"cniVersion\\":\\"1.0.0\\",\\"ips\\":[{\\"address\\":\\"169.254.172.$(cat $mine)/22\\"}],\\"dns\\":{}}" """
 
 DELETE = "rm -f $mine"

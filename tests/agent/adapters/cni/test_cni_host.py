@@ -99,7 +99,7 @@ async def test_a_failure_in_the_host_is_told_and_undone_as_without_it(stage, plu
     with pytest.raises(CannotAttachNetwork, match=r"^ecs-bridge: no such device \(code 100\): eni-0001$"):
         await stage.provider.attach(SANDBOX, an_eni())
     assert plugins.attached(SANDBOX.container_id) == []
-    assert plugins.calls().count("ADD ecs-bridge ecs-eth0") == 1
+    assert plugins.calls().count("ADD ecs-bridge ecs-eth0") == 2
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -53,13 +53,11 @@ class ScriptStage:
     async def is_attached(self, sandbox: SandboxRef) -> bool:
         return bool(self.plugins.attached(sandbox.container_id))
 
-    async def fail_next_attach(self) -> None:
-        flag = self.plugins.world / "has-failed"
-        flag.unlink(missing_ok=True)
-        self.plugins.become(
-            "ecs-bridge",
-            add=f"if [ ! -e {flag} ]; then touch {flag} $mine; echo 0 > $mine; {FAILING}; fi\n{ADD_BRIDGE}",
-        )
+    async def break_attach(self) -> None:
+        self.plugins.become("ecs-bridge", add=f"echo 0 > $mine; {FAILING}")
+
+    async def heal(self) -> None:
+        self.plugins.heal()
 
 
 @pytest.fixture
@@ -131,6 +129,22 @@ async def test_a_failed_add_is_undone_in_reverse_and_told_with_plugin_and_messag
     assert plugins.attached(SANDBOX.container_id) == []
 
 
+async def test_a_failed_chain_is_tried_once_more_after_it_was_undone(stage, plugins):
+    plugins.become("ecs-bridge", add=FAILING)
+    with capture_logs() as logs, pytest.raises(CannotAttachNetwork):
+        await stage.provider.attach(SANDBOX, an_eni())
+    once = ["ADD ecs-eni eth0", "ADD ecs-bridge ecs-eth0", "DEL ecs-bridge ecs-eth0", "DEL ecs-eni eth0"]
+    assert plugins.calls() == once * 2
+    assert [line["event"] for line in logs].count("network_attach.repeated") == 1
+
+
+async def test_what_a_dead_agent_left_attached_is_attached_anew(stage, plugins):
+    await stage.provider.attach(SANDBOX, an_eni())
+    restarted = provider_of(stage)
+    assert (await restarted.attach(SANDBOX, an_eni())).local_ipv4 == "169.254.172.2"
+    assert plugins.attached(SANDBOX.container_id) == ["ecs-bridge", "ecs-eni"]
+
+
 async def test_when_the_first_plugin_fails_the_second_is_not_called(stage, plugins):
     plugins.become("ecs-eni", add=FAILING)
     with pytest.raises(CannotAttachNetwork, match=r"^ecs-eni: no such device"):
@@ -142,8 +156,8 @@ async def test_an_undo_that_fails_is_logged_and_does_not_hide_the_cause(stage, p
     plugins.become("ecs-bridge", add=FAILING, delete='echo \'{"code":5,"msg":"stuck"}\'; exit 1')
     with capture_logs() as logs, pytest.raises(CannotAttachNetwork, match="no such device"):
         await stage.provider.attach(SANDBOX, an_eni())
-    (line,) = [line for line in logs if line["event"] == "plugin_undo.failed"]
-    assert line["cause"] == "ecs-bridge: stuck (code 5)"
+    causes = [line["cause"] for line in logs if line["event"] == "plugin_undo.failed"]
+    assert causes == ["ecs-bridge: stuck (code 5)"] * 2
     assert plugins.calls()[-1] == "DEL ecs-eni eth0"
 
 
