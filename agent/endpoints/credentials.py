@@ -235,7 +235,12 @@ def _caller(request: web.Request) -> Caller:
     peer = transport.get_extra_info("peername") if transport is not None else None
     if transport is None or peer is None:
         raise web.HTTPBadRequest(text="the connection is gone")
-    bound_to: bytes = transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, 16)
+    try:
+        bound_to: bytes = transport.get_extra_info("socket").getsockopt(
+            socket.SOL_SOCKET, _SO_BINDTODEVICE, 16
+        )
+    except OSError as error:  # the connection or its interface has gone meanwhile
+        raise web.HTTPBadRequest(text="the connection is gone") from error
     return Caller(str(peer[0]), int(peer[1]), bound_to.rstrip(b"\0").decode("ascii", "replace"))
 
 

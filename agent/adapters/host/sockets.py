@@ -106,12 +106,17 @@ class EndpointSockets:
         return Listener(name, listening)
 
 
-def bound_socket(interface: str, address: str, port: int) -> socket.socket:
-    """A listening socket on ``address:port`` of that interface only. Raise ``CannotStart``."""
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+def bound_socket(interface: str | None, address: str, port: int) -> socket.socket:
+    """A non-blocking listening socket on ``address:port``, of that interface only if one is given.
+
+    Raise ``CannotStart``; if the port is taken, it names the process that has it.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
-        # first the interface, then the address: the order decides what counts as taken
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
+        if interface is not None:
+            # first the interface, then the address: the order decides what counts as taken
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((address, port))
         listening.listen(_BACKLOG)
@@ -133,13 +138,13 @@ def holder_of(port: int, *, proc: Path = Path("/proc")) -> str | None:
     return None
 
 
-def _cannot_listen(error: OSError, interface: str, address: str, port: int) -> CannotStart:
-    place = f"{address}:{port} on {interface}"
+def _cannot_listen(error: OSError, interface: str | None, address: str, port: int) -> CannotStart:
+    place = f"{address}:{port}" + (f" on {interface}" if interface else "")
     if error.errno == errno.EADDRINUSE:
         holder = holder_of(port) or "another process"
         return CannotStart(
-            f"cannot listen on {place}: port {port} is taken by {holder}. Stop it, or let it listen on "
-            f"an address of its own instead of 0.0.0.0",
+            f"cannot listen on {place}: port {port} is taken by {holder}. Stop it, or let one of the two "
+            "listen elsewhere",
             is_final=False,
         )
     if error.errno in {errno.EPERM, errno.EACCES}:

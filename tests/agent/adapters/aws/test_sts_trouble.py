@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from structlog.testing import capture_logs
 
 from agent.adapters.aws.holding import Patience
 from agent.adapters.aws.roles import StsRoles
@@ -161,3 +162,14 @@ def test_the_sdk_is_not_loaded_before_it_is_needed():
         "assert not {'boto3', 'botocore'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
+
+
+async def test_neither_secrets_nor_tokens_are_logged(provider, sts, clock):
+    with capture_logs() as logs:
+        await provider.for_role(a_role(), an_arn())
+        sts.answers = [(403, an_error("AccessDenied"))]
+        with pytest.raises(UnknownRole):
+            await provider.for_role(a_role(2), an_arn(2))
+    assert [line["event"] for line in logs] == ["credentials.fetched", "credentials.missed"]
+    for secret in ("fake-secret", "fake-token", "FAKE-KEY", "fake-host-secret"):
+        assert secret not in repr(logs)

@@ -62,6 +62,9 @@ class Lab:
         self.tag = tag
         self._spaces: list[str] = []
         self._processes: list[subprocess.Popen[str]] = []
+        self.host = ""
+
+    def open(self) -> None:
         self.host = self.space("host")
         self.inside(self.host, "ip", "link", "set", "lo", "up")
         self.inside(self.host, "sysctl", "-qw", "net.ipv4.ip_forward=1")  # as Docker does
