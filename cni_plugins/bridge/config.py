@@ -13,7 +13,7 @@ _LONGEST_NAME = 15
 
 
 class BridgeConfig(Record):
-    """A validated ecs-bridge configuration: the bridge's name, the MTU of all three links, the IPAM section."""
+    """A validated configuration: the bridge's name, the MTU of all three links, the IPAM section."""
 
     bridge: str
     mtu: int

@@ -38,7 +38,7 @@ def task_mac(task: TaskAddresses, chance: bytes) -> bytes:
 
 
 def bridge_mac(task: TaskAddresses) -> bytes:
-    """The same for every bridge of that gateway: tasks pin it, so it must survive the bridge's being made anew."""
+    """The same for every bridge of that gateway: tasks pin it, so it must outlive the bridge."""
     gateway = task.addresses[0].gateway
     return _MAC_PREFIX + (
         gateway.packed if gateway.family == IPV4 else crc32(gateway.packed).to_bytes(4, "big")
@@ -73,7 +73,8 @@ def require_matching(bridge: Link, held: list[HeldAddress], task: TaskAddresses)
         if others and _gateway_prefix(address) not in others:
             raise CniError(
                 FAILED,
-                f"bridge configure: mismatch in bridge {bridge.name} address for family {address.prefix.family}",
+                f"bridge configure: mismatch in bridge {bridge.name} address "
+                f"for family {address.prefix.family}",
                 f"it has {others[0]}, ipam wants {_gateway_prefix(address)}",
             )
 
@@ -94,7 +95,7 @@ def serve(bridge: Link, held: list[HeldAddress], task: TaskAddresses) -> list[Op
 def guard(port: int, bridge: int, mac: bytes, task: TaskAddresses, alias: str) -> list[Operation]:
     """Host side of a fresh port: marked, isolated, and no way to speak for another task. Comes up last.
 
-    Isolation keeps tasks apart; without learning and with a static entry, frames for a MAC leave by its own port;
+    Isolation keeps tasks apart; without learning and with a static entry, frames for a MAC leave by its port;
     a locked port drops frames from any other MAC; the pinned neighbour makes forged ARP and ND pointless.
     """
     return [
@@ -117,7 +118,7 @@ def guard(port: int, bridge: int, mac: bytes, task: TaskAddresses, alias: str) -
 
 
 def connect(leg: int, gateway_mac: bytes, task: TaskAddresses) -> list[Operation]:
-    """Task side: addresses and routes, but no on-link route, so that a neighbour is reached by no shortcut."""
+    """Task side: addresses and routes, but none on link, so that no neighbour is reached by a shortcut."""
     steps = [
         # before it comes up, or the kernel makes a fe80 address and route that can only be removed too late
         Operation(

@@ -10,12 +10,13 @@ from cni_plugins.bridge.leases import Ipam
 from cni_plugins.kernel import addresses, links, operations
 from cni_plugins.kernel.errors import EEXIST, EXFULL, GONE, KernelRefused
 from cni_plugins.kernel.farewell import delete_link_of
-from cni_plugins.kernel.links import Link
+from cni_plugins.kernel.links import End, Link
 from cni_plugins.kernel.marks import Mark, read_mark
 from cni_plugins.kernel.namespaces import Namespace, find_namespace, open_namespace, require_other
 from cni_plugins.kernel.operations import Operation, OperationFailed
 from cni_plugins.kernel.rtnetlink import Netlink
 from cni_plugins.skeleton.errors import FAILED, INVALID_CONFIG, TRY_AGAIN, CniError
+from cni_plugins.skeleton.record import Record
 from cni_plugins.skeleton.result import AssignedAddress, Interface, Result, Route, parse, render
 from cni_plugins.skeleton.run import Call, Plugin
 
@@ -24,27 +25,35 @@ _NAME_ATTEMPTS = 10
 _IN_USE = "bridge ADD: container veth name provided ({}) already exists"
 
 
+class Attempt(Record):
+    """One ADD on its way: where it acts, for whom, and in `made` the host ends that it may have made."""
+
+    call: Call
+    config: BridgeConfig
+    there: Namespace
+    host: Netlink
+    inside: Netlink
+    made: list[str]
+
+
 def add(call: Call) -> dict[str, object]:
     """Plug the namespace into the bridge, which is made if it is absent."""
     config = parse_config(call.config.keys)
     ipam = Ipam(config, call)
     there = open_namespace(call.arguments)
-    host, inside = Netlink(), there.netlink()
-    present = links.find_link(host, config.bridge)
+    attempt = Attempt(call, config, there, Netlink(), there.netlink(), [])
+    present = links.find_link(attempt.host, config.bridge)
     if present is not None:
         plan.require_bridge(present, config.bridge)
-    if links.find_link(inside, call.arguments.ifname) is not None:
+    if links.find_link(attempt.inside, call.arguments.ifname) is not None:
         raise CniError(FAILED, _IN_USE.format(call.arguments.ifname))
     leased = ipam.add()
-    made: list[str] = []
     task: TaskAddresses | None = None
-    bridge: Link | None = None
     try:
         task = task_addresses(parse(leased))
-        bridge = _ensure_bridge(host, config, task)
-        return render(_plug(host, inside, there, bridge, config, task, call, made), call.config)
+        return render(_plug(attempt, task), call.config)
     except BaseException as error:  # also SIGTERM: nothing may be left, whatever happened
-        _undo(host, ipam, bridge, task, made, call)
+        _undo(attempt, ipam, task)
         if isinstance(error, OperationFailed):
             code = TRY_AGAIN if error.refusal.errno == EXFULL else FAILED
             raise CniError(code, f"bridge ADD: {error}") from error
@@ -153,74 +162,59 @@ def _ensure_bridge(host: Netlink, config: BridgeConfig, task: TaskAddresses) -> 
     return link
 
 
-def _plug(  # each argument is one party of the connection
-    host: Netlink,
-    inside: Netlink,
-    there: Namespace,
-    bridge: Link,
-    config: BridgeConfig,
-    task: TaskAddresses,
-    call: Call,
-    made: list[str],
-) -> Result:
+def _plug(attempt: Attempt, task: TaskAddresses) -> Result:
+    host, inside, call = attempt.host, attempt.inside, attempt.call
     ifname = call.arguments.ifname
+    bridge = _ensure_bridge(host, attempt.config, task)
     mac = plan.task_mac(task, posix.urandom(6))
-    name = _make_veth(host, there, bridge, config, ifname, mac, made)
-    host_end = links.find_link(host, name)
+    port = links.find_link(host, _make_veth(attempt, bridge, mac))
     leg = links.find_link(inside, ifname)
-    if host_end is None or leg is None:
+    if port is None or leg is None:
         raise CniError(TRY_AGAIN, f"bridge ADD: {ifname} vanished while it was made")
     mark = str(Mark(call.arguments.container_id, NAME, ifname))
-    skipped = operations.apply(host, plan.guard(host_end.index, bridge.index, mac, task, mark))
+    skipped = operations.apply(host, plan.guard(port.index, bridge.index, mac, task, mark))
     skipped += operations.apply(inside, plan.connect(leg.index, bridge.mac, task))
     for step in skipped:
         call.log.info("operation.skipped", purpose=step.purpose)
-    return _result(bridge, host_end, leg, task, call)
+    return _result(bridge, port, leg, task, call)
 
 
-def _make_veth(  # each argument is one party of the connection
-    host: Netlink,
-    there: Namespace,
-    bridge: Link,
-    config: BridgeConfig,
-    ifname: str,
-    mac: bytes,
-    made: list[str],
-) -> str:
+def _make_veth(attempt: Attempt, bridge: Link, mac: bytes) -> str:
+    ifname, there = attempt.call.arguments.ifname, attempt.there
+    leg = End(ifname, mac)
     for _ in range(_NAME_ATTEMPTS):
         chance = posix.urandom(10)
-        name = f"veth{chance[:4].hex()}"
-        port_mac = plan.local_unicast(chance[4:])
-        make = links.new_veth(name, port_mac, config.mtu, bridge.index, ifname, mac, there.descriptor)
-        made[:] = [name]  # before it is: a signal may come before the answer
+        port = End(f"veth{chance[:4].hex()}", plan.local_unicast(chance[4:]))
+        make = links.new_veth(port, bridge.index, leg, there.descriptor, attempt.config.mtu)
+        attempt.made[:] = [port.name]  # before it is: a signal may come before the answer
         try:
-            operations.apply(host, [Operation("create the veth pair", make)])
+            operations.apply(attempt.host, [Operation("create the veth pair", make)])
         except OperationFailed as error:
-            made.clear()
+            attempt.made.clear()
             if error.refusal.errno != EEXIST:
                 raise
-            if links.find_link(there.netlink(), ifname) is not None:
+            if links.find_link(attempt.inside, ifname) is not None:
                 raise CniError(FAILED, _IN_USE.format(ifname)) from error
             continue
-        return name
+        return port.name
     raise CniError(TRY_AGAIN, f"bridge ADD: no free name for the host's end after {_NAME_ATTEMPTS} attempts")
 
 
-def _undo(  # each argument is something that may have been made
-    host: Netlink, ipam: Ipam, bridge: Link | None, task: TaskAddresses | None, made: list[str], call: Call
-) -> None:
-    ports = [link for name in made if (link := links.find_link(host, name)) is not None]
+def _undo(attempt: Attempt, ipam: Ipam, task: TaskAddresses | None) -> None:
+    host = attempt.host
+    ports = [link for name in attempt.made if (link := links.find_link(host, name)) is not None]
     steps = [
         Operation("delete the veth pair", links.delete_link(link.index), tolerated=GONE) for link in ports
     ]
-    if made and bridge is not None and task is not None:
+    bridge = links.find_link(host, attempt.config.bridge)
+    if attempt.made and bridge is not None and task is not None:
         steps += plan.unpin(bridge.index, tuple(address.prefix.address for address in task.addresses))
     troubles = operations.undo(host, steps)
     try:
         ipam.delete()
     except CniError as error:
         troubles.append(f"ipam: {error.message}")
-    call.log.warning("add.undone", troubles=troubles)
+    attempt.call.log.warning("add.undone", troubles=troubles)
 
 
 def _unplug(host: Netlink, there: Namespace, config: BridgeConfig, call: Call) -> None:
@@ -241,7 +235,7 @@ def _unplug(host: Netlink, there: Namespace, config: BridgeConfig, call: Call) -
 
 
 def _unplug_by_mark(host: Netlink, config: BridgeConfig, call: Call) -> None:
-    """The namespace is gone, and the pair with it unless something keeps it alive: believe in the mark only."""
+    """The namespace is gone, and so is the pair unless something keeps it alive: believe in the mark."""
     wanted = (call.arguments.container_id, NAME, call.arguments.ifname)
     if not call.arguments.container_id:
         return

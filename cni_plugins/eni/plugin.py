@@ -36,12 +36,12 @@ def add(call: Call) -> dict[str, object]:
         return render(_result(config, call, mark.name if mark else present.name), call.config)
     device = device or _wait_for_device(host, config)
     _require_free_name(inside, call.arguments.ifname, config)
-    _move_and_configure(host, inside, there, device, config, call)
+    _move_and_configure(call, config, there, device, inside)
     return render(_result(config, call, device.name), call.config)
 
 
 def delete(call: Call) -> None:
-    """Bring the ENI back to the host: down, without addresses, under a free name. Nothing to do is success."""
+    """Bring the ENI back to the host: down, bare, under a free name. Nothing to do is success."""
     there = find_namespace(call.arguments.netns) if call.arguments.netns else None
     if there is None:
         return  # the kernel has brought the device home when the namespace died
@@ -81,7 +81,7 @@ def check(call: Call) -> None:
 
 
 def collect(call: Call) -> None:
-    """GC: an ENI that came home by itself when its namespace died gets its own name back and loses its mark."""
+    """GC: an ENI that came home by itself when its namespace died gets its name back, and no mark."""
     valid = {container for container, _ in call.config.valid_attachments()}
     host = Netlink()
     for link in links.list_links(host):
@@ -132,8 +132,8 @@ def _wait_for_device(host: Netlink, config: EniConfig) -> Link:
     if found is None:
         raise CniError(
             TRY_AGAIN,
-            f"getInterfaceDeviceName engine: unable to get device with hardware address '{config.mac_as_written}': "
-            "engine: device with mac address not found",
+            "getInterfaceDeviceName engine: unable to get device with hardware address "
+            f"'{config.mac_as_written}': engine: device with mac address not found",
             f"waited {config.wait_s} s",
         )
     return found
@@ -156,8 +156,9 @@ def _require_free_name(inside: Netlink, name: str, config: EniConfig) -> None:
 
 
 def _move_and_configure(
-    host: Netlink, inside: Netlink, there: Namespace, device: Link, config: EniConfig, call: Call
+    call: Call, config: EniConfig, there: Namespace, device: Link, inside: Netlink
 ) -> None:
+    host = Netlink()
     name = device.name if config.stays_down else call.arguments.ifname
     mark = str(Mark(call.arguments.container_id, NAME, device.name))
     move = Operation("move the device", links.move_link(device.index, there.descriptor, name, mark))
@@ -220,8 +221,8 @@ def _bring_home(inside: Netlink, host: Netlink, link: Link, former: str) -> str:
         names = plan.host_names(link.mac, former)
         free = [name for name in names if "%" in name or links.find_link(host, name) is None]
         for name in free:
-            # The kernel moves first and renames then. If somebody took the name in between (EEXIST), the link has
-            # arrived under its inner name, and only the rename is left to do.
+            # The kernel moves first and renames then. If somebody took the name in between (EEXIST), the link
+            # has arrived under its inner name, and only the rename is left to do.
             arrived = plan.choose_device(links.list_links(host), link.mac) if name != free[0] else None
             purpose = f"move the device back as {name}"
             try:
@@ -230,7 +231,9 @@ def _bring_home(inside: Netlink, host: Netlink, link: Link, former: str) -> str:
                     operations.apply(inside, [Operation(purpose, move)])
                 else:
                     rename, unmark = links.set_name(arrived.index, name), links.set_alias(arrived.index, "")
-                    operations.apply(host, [Operation(purpose, rename), Operation("unmark the device", unmark)])
+                    operations.apply(
+                        host, [Operation(purpose, rename), Operation("unmark the device", unmark)]
+                    )
             except OperationFailed as error:
                 if error.refusal.errno != EEXIST:
                     raise CniError(FAILED, f"{NAME} DEL: {error}") from error
@@ -247,7 +250,7 @@ def _name_of(host: Netlink, mac: bytes) -> str:
 
 
 def _result(config: EniConfig, call: Call, former: str) -> Result:
-    """What callers of the old plugin know (the host's name of the device), and for newer dialects the whole truth."""
+    """What callers of the old plugin know (the device's host name), and for newer dialects all of it."""
     device = Interface(former, config.mac_as_written)
     if call.config.version == "0.3.0":
         plain = tuple(AssignedAddress(prefix) for prefix in config.addresses)

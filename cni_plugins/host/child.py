@@ -56,7 +56,7 @@ def _run_chain(request: Request, replies: int, stderr: int) -> None:
 
 
 def format_crash(exit_status: int, said: str) -> str:
-    """The reply in the place of a call whose process died without one; a signal's number counts as negative."""
+    """The reply in place of a call whose process died without one; a signal is a negative status."""
     message = f"the plugin's process died (status {exit_status})"
     error = document.encode({"code": CRASHED, "msg": message, **({"details": said} if said else {})})
     return format_reply(Reply(exit_status or 1, error + "\n", "")).strip()

@@ -79,8 +79,8 @@ def format_response(
 ) -> bytes:
     """The line that answers a request; `replies` are encoded already."""
     told = f',"error":{document.encode(error)}' if error else ""
-    line = f'{{"id":{document.encode(identity)},"replies":[{",".join(replies)}],"timed_out":{document.encode(timed_out)}{told}}}'
-    return line.encode() + b"\n"
+    head, late = document.encode(identity), document.encode(timed_out)
+    return f'{{"id":{head},"replies":[{",".join(replies)}],"timed_out":{late}{told}}}\n'.encode()
 
 
 def reply_to(answer: Answer, stderr: bytes) -> Reply:

@@ -16,7 +16,7 @@ _GRACE_S = 2.0  # after SIGTERM, for undoing a half-done ADD; then SIGKILL
 
 
 class Running:
-    """A child at work. `told` is set once the request is answered: it may still sleep for the kernel's sake."""
+    """A child at work. Once `is_told` the request is answered, but it may still sleep in the kernel."""
 
     def __init__(self, request: Request, pid: int, replies: int) -> None:
         self.request = request
@@ -142,7 +142,7 @@ class Zygote:
                 self._tell(running, posix.waitstatus_to_exitcode(status))
 
     def _tell(self, running: Running, exit_status: int = 0) -> None:
-        """Answer the request with what its child has said; a call that died in the middle is an answer too."""
+        """Answer the request with what its child has said; a death in the middle is an answer too."""
         running.is_told = True
         *lines, rest = running.received.decode().split("\n")
         replies = [line for line in lines if line and line != child.END.strip()]

@@ -1,1 +1,1 @@
-"""ecs-ipam: leases addresses of a subnet to tasks, and keeps no promise longer than the kernel keeps its state."""
+"""ecs-ipam: leases addresses of a subnet to tasks, for no longer than the kernel keeps its state."""

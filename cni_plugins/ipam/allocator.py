@@ -138,7 +138,8 @@ def _next_free(
     resting_count = len(_inside(resting, pool))
     raise _refused(
         "getAvailableIP ipstore: failed to find available ip addresses in the subnet "
-        f"{pool.subnet.masked()}: {len(taken)} are leased, {resting_count} were released a moment ago and rest"
+        f"{pool.subnet.masked()}: {len(taken)} are leased, "
+        f"{resting_count} were released a moment ago and rest"
     )
 
 

@@ -12,6 +12,10 @@ from cni_plugins.ipam.config import Place
 from cni_plugins.skeleton import document
 from cni_plugins.skeleton.errors import IO_FAILURE, TRY_AGAIN, CniError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Self
+
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.0005, 0.02
 _CHUNK = 1 << 20
@@ -30,7 +34,7 @@ class Store:
         self._lock = -1
         self.moved_aside = ""  # where an unreadable file went, for the log
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> Self:
         _make_directories(self._place.directory)
         flags = posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC | posix.O_NOFOLLOW
         try:
@@ -64,7 +68,7 @@ class Store:
             return NO_LEASES
 
     def save(self, leases: Leases) -> None:
-        """Replace the file; a crash leaves the old one or the new one. No fsync: a power cut ends the leases too."""
+        """Replace the file whole, also in a crash. No fsync: a power cut ends the leases too."""
         fresh = f"{self._state}.new"
         try:
             flags = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC | posix.O_NOFOLLOW
@@ -115,7 +119,7 @@ class Store:
 
 
 def seconds_since_boot() -> float:
-    """The clock of the resting times: it stands still for nobody, and begins anew with the boot, as they do."""
+    """The clock of the resting times: it never stands still, and begins anew with the boot, as they do."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 

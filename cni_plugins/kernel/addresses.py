@@ -31,7 +31,7 @@ class HeldAddress(Record):
 
 
 class HeldRoute(Record):
-    """A unicast or blackhole route of the main table; `index` 0 for a blackhole; `gateway` None if on link."""
+    """A unicast or blackhole route; `index` 0 for a blackhole; `gateway` None if on link."""
 
     destination: Prefix
     gateway: Address | None
@@ -95,8 +95,9 @@ def list_forwarding(netlink: Netlink, bridge: int) -> list[HeldNeighbour]:
 
 
 def add_address(index: int, prefix: Prefix) -> Message:
-    """Give a link an address. IPv6 without duplicate detection: whoever assigned it guarantees that it is free,
-    and an address under detection cannot be bound for 1.7 s.
+    """Give a link an address, IPv6 without duplicate detection.
+
+    Whoever assigned it guarantees that it is free, and an address under detection cannot be bound for 1.7 s.
     """
     return Message(rt.NEWADDR, rt.CREATE | rt.EXCLUSIVE, _address_body(index, prefix, _NODAD))
 

@@ -1,10 +1,11 @@
 """Deleting a link without waiting for what nobody can see any more.
 
-The kernel takes a deleted link out of all tables at once and says so (RTM_DELLINK), but the caller of the request
-sleeps for another 10 to 20 ms until the last reader of the old tables is done. A child sleeps in our place.
+The kernel takes a deleted link out of all tables at once and says so (RTM_DELLINK), but the caller of the
+request sleeps for another 10 to 20 ms until the last reader of the old tables is done. A child sleeps in our
+place.
 
-Such sleeps stand in a queue inside the kernel, and moving an ENI needs one that has to be waited for. So a chain
-postpones its deletions behind everything else.
+Such sleeps stand in a queue inside the kernel, and moving an ENI needs one that has to be waited for. So a
+chain postpones its deletions behind everything else.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def begin_chain() -> None:
 
 
 def take_postponed() -> list[tuple[Namespace, int]]:
-    """The deletions asked for since the last time; the caller has to carry them out with `delete_promptly`."""
+    """The deletions asked for since the last time; the caller has to `delete_promptly` each."""
     taken = list(_postponed)
     _postponed.clear()
     return taken

@@ -24,8 +24,8 @@ _HEADER = Struct("=BxHiII")  # family, type, index, flags, change
 class Link(Record):
     """A link as the kernel tells it.
 
-    `lower` is the index of the link it sits on or, for a veth, of its peer (0: none); `master` the bridge (0: none);
-    `port` holds the bridge port's attributes, raw.
+    `lower` is the index of the link it sits on or, for a veth, of its peer (0: none); `master` that of its
+    bridge (0: none); `port` holds the bridge port's attributes, raw.
     """
 
     index: int
@@ -43,6 +43,13 @@ class Link(Record):
     def is_guarded(self) -> bool:
         """Whether this bridge port is isolated and does not learn."""
         return self.port.get(_PORT_ISOLATED) == b"\1" and self.port.get(_PORT_LEARNING) == b"\0"
+
+
+class End(Record):
+    """One end of a veth pair that is to be made."""
+
+    name: str
+    mac: bytes
 
 
 def list_links(netlink: Netlink) -> list[Link]:
@@ -83,27 +90,15 @@ def new_bridge(name: str, mac: bytes, mtu: int) -> Message:
     )
 
 
-def new_veth(  # each argument is one attribute of the one message
-    name: str, mac: bytes, mtu: int, master: int, peer_name: str, peer_mac: bytes, peer_netns: int
-) -> Message:
-    """Make a veth pair in its final place: this end a port of `master`, the other in the netns (a descriptor).
+def new_veth(port: End, master: int, leg: End, netns: int, mtu: int) -> Message:
+    """Make a veth pair in its final place: one end a port of `master`, one in the netns (a descriptor).
 
     One message costs 0.7 ms; making the pair in one place and moving an end costs 15 to 20 ms of waiting.
     """
-    peer = (
-        _header()
-        + rt.text(_IFNAME, peer_name)
-        + rt.number(_MTU, mtu)
-        + rt.attribute(_ADDRESS, peer_mac)
-        + rt.number(_NET_NS_FD, peer_netns)
-    )
-    info = rt.nested(
-        _LINKINFO,
-        rt.text(_INFO_KIND, "veth"),
-        rt.nested(_INFO_DATA, rt.attribute(_VETH_PEER | rt.NESTED, peer)),
-    )
-    body = _header() + rt.text(_IFNAME, name) + rt.number(_MTU, mtu) + rt.attribute(_ADDRESS, mac)
-    return Message(rt.NEWLINK, rt.CREATE | rt.EXCLUSIVE, body + rt.number(_MASTER, master) + info)
+    peer = _end(leg, mtu) + rt.number(_NET_NS_FD, netns)
+    data = rt.nested(_INFO_DATA, rt.attribute(_VETH_PEER | rt.NESTED, peer))
+    info = rt.nested(_LINKINFO, rt.text(_INFO_KIND, "veth"), data)
+    return Message(rt.NEWLINK, rt.CREATE | rt.EXCLUSIVE, _end(port, mtu) + rt.number(_MASTER, master) + info)
 
 
 def guard_port(index: int, *, locked: bool) -> Message:
@@ -148,8 +143,8 @@ def without_generated_addresses(index: int) -> Message:
 def move_link(index: int, netns: int, name: str, alias: str) -> Message:
     """Move a link to a namespace (a descriptor), rename it there and mark it, in one message.
 
-    The kernel takes it down and drops its addresses. It renames after the move: EEXIST can mean that the link has
-    arrived under its old name.
+    The kernel takes it down and drops its addresses. It renames after the move: EEXIST can mean that the link
+    has arrived under its old name.
     """
     body = _header(index) + rt.number(_NET_NS_FD, netns) + rt.text(_IFNAME, name)
     return Message(rt.SETLINK, 0, body + rt.attribute(_IFALIAS, alias.encode()))
@@ -158,6 +153,11 @@ def move_link(index: int, netns: int, name: str, alias: str) -> Message:
 def delete_link(index: int) -> Message:
     """Delete a link; of a veth both ends go."""
     return Message(rt.DELLINK, 0, _header(index))
+
+
+def _end(end: End, mtu: int) -> bytes:
+    named = _header() + rt.text(_IFNAME, end.name)
+    return named + rt.number(_MTU, mtu) + rt.attribute(_ADDRESS, end.mac)
 
 
 def _get(netlink: Netlink, request: bytes) -> Link | None:

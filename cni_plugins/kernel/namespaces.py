@@ -62,7 +62,7 @@ def home() -> Namespace:
 
 
 def find_namespace(path: str) -> Namespace | None:
-    """Open a namespace file, or None if there is nothing at that path any more. Raises CniError if it is none."""
+    """Open a namespace file; None if there is nothing at that path. Raises CniError if it is none."""
     try:
         descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     except (FileNotFoundError, ProcessLookupError, NotADirectoryError):
@@ -89,7 +89,7 @@ def open_namespace(arguments: Arguments) -> Namespace:
 
 
 def require_other(namespace: Namespace, arguments: Arguments) -> None:
-    """Raise CniError 8 if the namespace is the one that this process runs in and the caller did not waive it."""
+    """Raise CniError 8 if this process runs in that namespace and the caller did not waive the check."""
     here, there = posix.stat(_HOME), posix.fstat(namespace.descriptor)
     if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino) and not arguments.may_share_netns:
         namespace.close()

@@ -1,4 +1,4 @@
-"""Changes as data, and their application: a plan is a list of these, so it can be read and tested without root."""
+"""Changes as data, and their application: a plan is a list of these, readable and testable without root."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from cni_plugins.skeleton.record import Record
 
 
 class Operation(Record):
-    """One change: what it does, in words for errors and logs; the request; refusals that are fine as they are.
+    """One change: what it does, in words for errors and logs; the request; refusals that are fine.
 
-    `tolerated` are errno numbers that mean "already so" or "cannot matter here". `subject` names the object where
-    callers know the purpose's words by heart.
+    `tolerated` are errno numbers that mean "already so" or "cannot matter here". `subject` names the object
+    where callers know the purpose's words by heart.
     """
 
     purpose: str
@@ -33,8 +33,8 @@ class OperationFailed(Exception):
 def apply(netlink: Netlink, operations: list[Operation]) -> list[Operation]:
     """Carry all out, in order, in one datagram; return those whose refusal was tolerated.
 
-    Raises OperationFailed for the first that was refused; the kernel has tried the later ones all the same, so
-    the caller must undo the whole list.
+    Raises OperationFailed for the first that was refused; the kernel has tried the later ones all the same,
+    so the caller must undo the whole list.
     """
     tolerated = []
     outcomes = netlink.send([operation.message for operation in operations])

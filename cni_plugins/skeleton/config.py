@@ -70,7 +70,7 @@ def read_config(stdin: bytes, command: str) -> NetworkConfig:
 
 
 def dialect(stdin: bytes) -> str:
-    """The version in which to answer, also if the config is wrong: its own, or the newest if that is unknown."""
+    """The version in which to answer even a wrong config: its own, or the newest if that is unknown."""
     try:
         version = read_object(stdin).get("cniVersion")
     except CniError:

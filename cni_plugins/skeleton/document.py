@@ -35,7 +35,7 @@ def decode(text: str | bytes) -> object:
 
 
 def encode(value: object) -> str:
-    """The compact JSON text of a value made of dicts with string keys, lists, strings, numbers, booleans, None."""
+    """The compact JSON text of dicts with string keys, lists, strings, numbers, booleans and None."""
     encoder = _json.make_encoder(
         {},
         _not_json,

@@ -9,7 +9,7 @@ from cni_plugins.skeleton.record import Record
 
 
 class Interface(Record):
-    """One link: `sandbox` is the namespace path, empty on the host side; `mac` text, may be empty; `mtu` 0: untold."""
+    """One link: `sandbox` is the namespace path, empty on the host side; `mac` may be empty, `mtu` 0."""
 
     name: str
     mac: str = ""

@@ -17,7 +17,9 @@ class Namespace:
     """A network namespace that lives as long as its sleeping process."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(["unshare", "-n", "sh", "-c", "echo; exec sleep 300"], stdout=subprocess.PIPE)
+        self._process = subprocess.Popen(
+            ["unshare", "-n", "sh", "-c", "echo; exec sleep 300"], stdout=subprocess.PIPE
+        )
         assert self._process.stdout is not None
         self._process.stdout.read(1)  # the newline is written inside
         self.path = f"/proc/{self._process.pid}/ns/net"
@@ -26,7 +28,10 @@ class Namespace:
     def sh(self, command: str) -> str:
         """Run a shell command inside; fail loudly."""
         done = subprocess.run(
-            ["nsenter", f"--net={self.path}", "sh", "-c", command], capture_output=True, text=True, check=False
+            ["nsenter", f"--net={self.path}", "sh", "-c", command],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, f"{command}: {done.stderr}"
         return done.stdout
@@ -123,16 +128,15 @@ class Lab:
         return {key: value for key, value in found.items() if value != "UNSET"}
 
     def start(self, plugin: str, config: object, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
-        process = subprocess.Popen(
+        return subprocess.Popen(
             ["nsenter", f"--net={self.host.path}", str(self.plugins / plugin)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={"PATH": os.environ["PATH"], **environment},
         )
-        return process
 
-    def run(
+    def run(  # noqa: PLR0917 -- in the order in which one says it
         self,
         plugin: str,
         command: str,
@@ -188,7 +192,9 @@ def eni_config(mac: str, version: str = "1.0.0", **changes: object) -> dict[str,
     return {key: value for key, value in config.items() if value is not None}
 
 
-def bridge_config(mac: str = "0e:00:00:00:00:01", version: str = "1.0.0", **changes: object) -> dict[str, object]:
+def bridge_config(
+    mac: str = "0e:00:00:00:00:01", version: str = "1.0.0", **changes: object
+) -> dict[str, object]:
     config: dict[str, object] = {
         "cniVersion": version,
         "name": "berth",

@@ -54,21 +54,32 @@ class Runner:
         for plugin in self.network["plugins"]:
             self._run("STATUS", plugin, None, "", "", "")
 
-    def _run(
+    def _run(  # noqa: PLR0917 -- private
         self, command: str, plugin: dict[str, Any], previous: object, container: str, netns: str, ifname: str
     ) -> Outcome:
         config = {**plugin, "name": self.network["name"], "cniVersion": self.network["cniVersion"]}
         config.pop("capabilities", None)
         if previous is not None:
             config["prevResult"] = previous
-        wanted = {name: self.capabilities[name] for name in plugin.get("capabilities", {}) if name in self.capabilities}
+        wanted = {
+            name: self.capabilities[name]
+            for name in plugin.get("capabilities", {})
+            if name in self.capabilities
+        }
         if wanted:
             config["runtimeConfig"] = wanted
         directories = [Path(part) for part in self.path.split(":")]
         found = next(part for part in directories if (part / plugin["type"]).is_file())
         runner = Lab(found, self.lab.scratch, self.lab.host)
         outcome = runner.run(
-            plugin["type"], command, config, None, ifname, container, CNI_NETNS=netns or "UNSET", CNI_PATH=self.path
+            plugin["type"],
+            command,
+            config,
+            None,
+            ifname,
+            container,
+            CNI_NETNS=netns or "UNSET",
+            CNI_PATH=self.path,
         )
         if outcome.exit:
             raise ListFailed(f"{command} {plugin['type']}: {outcome.stdout}")

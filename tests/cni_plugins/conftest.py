@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.cni_plugins.cnilab import Lab, laboratory
 
 from cni_plugins.build import build
+from tests.cni_plugins.cnilab import Lab, laboratory
 
 
 @pytest.fixture(scope="session")

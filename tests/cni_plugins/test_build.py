@@ -15,7 +15,12 @@ from cni_plugins.build import BuildFailed
 
 
 def test_each_product_is_one_executable_file(plugins: Path) -> None:
-    assert sorted(path.name for path in plugins.iterdir()) == ["ecs-bridge", "ecs-eni", "ecs-ipam", "ecs-plugin-host"]
+    assert sorted(path.name for path in plugins.iterdir()) == [
+        "ecs-bridge",
+        "ecs-eni",
+        "ecs-ipam",
+        "ecs-plugin-host",
+    ]
     assert all(os.access(path, os.X_OK) and path.is_file() for path in plugins.iterdir())
 
 
@@ -42,7 +47,19 @@ def test_no_path_of_the_building_machine_is_in_an_executable(plugins: Path) -> N
 
 @pytest.mark.parametrize("name", ["ecs-eni", "ecs-bridge", "ecs-ipam"])
 def test_nothing_slow_is_imported_at_a_cold_start(plugins: Path, name: str) -> None:
-    slow = ("os", "re", "json", "typing", "enum", "dataclasses", "socket", "ctypes", "logging", "argparse", "asyncio")
+    slow = (
+        "os",
+        "re",
+        "json",
+        "typing",
+        "enum",
+        "dataclasses",
+        "socket",
+        "ctypes",
+        "logging",
+        "argparse",
+        "asyncio",
+    )
     text = (plugins / name).read_text()
     interpreter = text.splitlines()[0][2:].split()[0]
     done = subprocess.run(
@@ -64,13 +81,18 @@ def test_another_python_runs_the_sources_instead(plugins: Path, tmp_path: Path) 
     copy.write_text(foreign)
     copy.chmod(0o755)
     for options in (["--version"], ["--capabilities"]):
-        said = [subprocess.run([str(path), *options], capture_output=True, check=True).stdout for path in (copy, plugins / "ecs-ipam")]
+        said = [
+            subprocess.run([str(path), *options], capture_output=True, check=True).stdout
+            for path in (copy, plugins / "ecs-ipam")
+        ]
         assert said[0] == said[1]
 
 
 def test_a_copied_executable_needs_nothing_beside_it(plugins: Path, tmp_path: Path) -> None:
     shutil.copy(plugins / "ecs-bridge", tmp_path / "alone")
-    done = subprocess.run([str(tmp_path / "alone"), "--version"], capture_output=True, env={}, cwd="/", check=True)
+    done = subprocess.run(
+        [str(tmp_path / "alone"), "--version"], capture_output=True, env={}, cwd="/", check=True
+    )
     assert set(json.loads(done.stdout)) == {"version", "dirty", "gitShortHash"}
 
 
@@ -93,11 +115,15 @@ def test_an_interpreter_that_cannot_compile_is_named(tmp_path: Path) -> None:
 
 def test_the_command_line_prints_what_it_built(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "cni_plugins.build", "--output", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(build.__file__).parent.parent)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=Path(build.__file__).parent.parent
+    )
     assert done.stdout.split() == [str(tmp_path / name) for name in build.PRODUCTS]
 
 
 def test_only_what_a_plugin_needs_is_in_it() -> None:
     modules = build.needed_modules("cni_plugins.ipam.__main__")
     assert "cni_plugins.ipam.store" in modules
-    assert not any(name.startswith(("cni_plugins.kernel", "cni_plugins.eni", "cni_plugins.bridge")) for name in modules)
+    assert not any(
+        name.startswith(("cni_plugins.kernel", "cni_plugins.eni", "cni_plugins.bridge")) for name in modules
+    )

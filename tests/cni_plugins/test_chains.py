@@ -1,7 +1,6 @@
 """Chains as the agent, netlib and libcni run them. Names carry the ids of the conformance list."""
 
 import json
-import os
 import socket
 import subprocess
 import time
@@ -52,7 +51,11 @@ def test_c01_the_agents_chain_and_back(lab: Lab) -> None:
     before, sandbox = state(lab), lab.sandbox()
     add(lab, mac, sandbox, "c1")
     assert set(sandbox.links()) == {"lo", "eth0", "ecs-eth0"}
-    assert sandbox.routes() >= {"default via 10.0.1.1", "169.254.170.2 via 169.254.172.1", "blackhole 169.254.169.254"}
+    assert sandbox.routes() >= {
+        "default via 10.0.1.1",
+        "169.254.170.2 via 169.254.172.1",
+        "blackhole 169.254.169.254",
+    }
     lab.run("ecs-bridge", "DEL", bridge_config(mac, ipam=None), sandbox, "ecs-eth0").ok()
     lab.run("ecs-eni", "DEL", eni_config(mac), sandbox, "eth0").ok()
     lab.run("ecs-ipam", "DEL", bridge_config(mac), sandbox, "ecs-eth0").ok()
@@ -126,7 +129,9 @@ def warm(lab: Lab) -> Iterator[WarmHost]:
     assert made.end() == 0
 
 
-def chain(command: str, mac: str, sandbox: Namespace) -> list[tuple[str, str, dict[str, Any], Namespace, str]]:
+def chain(
+    command: str, mac: str, sandbox: Namespace
+) -> list[tuple[str, str, dict[str, Any], Namespace, str]]:
     calls = [
         ("ecs-eni", command, eni_config(mac), sandbox, "eth0"),
         ("ecs-bridge", command, bridge_config(mac), sandbox, "ecs-eth0"),
@@ -139,7 +144,7 @@ def test_c04_a_hundred_tasks_leave_nothing_behind(lab: Lab, warm: WarmHost) -> N
     mac, sandbox = lab.eni(fresh_mac()), lab.sandbox()
 
     def counts() -> tuple[object, ...]:
-        fds = len(os.listdir(f"/proc/{warm.process.pid}/fd"))
+        fds = len(list(Path(f"/proc/{warm.process.pid}/fd").iterdir()))
         children = Path(f"/proc/{warm.process.pid}/task/{warm.process.pid}/children").read_text()
         return state(lab), fds, children, sandbox.links(), sandbox.routes()
 
@@ -172,7 +177,9 @@ def test_twenty_four_chains_at_once_through_the_host(lab: Lab, warm: WarmHost) -
         responses = [warm.hear() for _ in tasks]
         assert {response["id"] for response in responses} == set(range(24))
         if command == "ADD":
-            found = {json.loads(response["replies"][1]["stdout"])["ips"][0]["address"] for response in responses}
+            found = {
+                json.loads(response["replies"][1]["stdout"])["ips"][0]["address"] for response in responses
+            }
             assert len(found) == 24
     assert state(lab) == before
 
@@ -212,7 +219,10 @@ def test_c05_coming_and_going_tasks_do_not_disturb_each_other(lab: Lab) -> None:
 
 
 def a_list(version: str, *plugins: dict[str, object]) -> dict[str, Any]:
-    kept = [{key: value for key, value in plugin.items() if key not in ("cniVersion", "name")} for plugin in plugins]
+    kept = [
+        {key: value for key, value in plugin.items() if key not in ("cniVersion", "name")}
+        for plugin in plugins
+    ]
     return {"cniVersion": version, "name": "berthnet", "plugins": kept}
 
 
@@ -320,4 +330,8 @@ def test_the_kernel_as_pyroute2_sees_it(lab: Lab) -> None:
     assert ["eth0", mac, "ecs:c1:ecs-eni:eth7"] in links
     assert ["ecs-eth0", "0a:58:a9:fe:ac:02", None] in links
     ours = {(dst, length, gateway) for dst, length, gateway, protocol in routes if protocol == 190}
-    assert ours >= {("169.254.170.2", 32, "169.254.172.1"), ("169.254.169.254", 32, None), ("fd00:ec2::254", 128, None)}
+    assert ours >= {
+        ("169.254.170.2", 32, "169.254.172.1"),
+        ("169.254.169.254", 32, None),
+        ("fd00:ec2::254", 128, None),
+    }

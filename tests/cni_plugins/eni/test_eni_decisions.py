@@ -29,7 +29,9 @@ def a_config(**changes: object) -> EniConfig:
     return parse_config(eni_config("0e:00:00:00:00:01", **changes))
 
 
-def route(destination: str, gateway: str | None = None, index: int = 5, *, blackhole: bool = False) -> HeldRoute:
+def route(
+    destination: str, gateway: str | None = None, index: int = 5, *, blackhole: bool = False
+) -> HeldRoute:
     via = parse_address(gateway) if gateway else None
     return HeldRoute(a_prefix(destination), via, 0 if blackhole else index, blackhole, PROTOCOL)
 
@@ -80,7 +82,9 @@ def test_another_links_default_route_wins() -> None:
 
 
 def test_without_the_flag_the_metadata_service_stays_reachable() -> None:
-    assert purposes(a_config(**{"block-instance-metadata": False}), DONE.replaced(routes=DONE.routes[:1])) == []
+    assert (
+        purposes(a_config(**{"block-instance-metadata": False}), DONE.replaced(routes=DONE.routes[:1])) == []
+    )
 
 
 def test_only_our_own_blackholes_are_removed() -> None:
@@ -115,7 +119,14 @@ def test_all_problems_of_a_config_are_told_at_once() -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("mtu", "1500"), ("mtu", True), ("mac", 7), ("ip-addresses", "10.0.0.1/8"), ("stay-down", "no"), ("ip-addresses", [1])],
+    [
+        ("mtu", "1500"),
+        ("mtu", True),
+        ("mac", 7),
+        ("ip-addresses", "10.0.0.1/8"),
+        ("stay-down", "no"),
+        ("ip-addresses", [1]),
+    ],
 )
 def test_wrong_types_are_a_decoding_failure_that_names_the_key(key: str, value: object) -> None:
     with pytest.raises(CniError) as refused:

@@ -5,6 +5,7 @@ import signal
 import time
 
 import pytest
+
 from tests.cni_plugins.cnilab import Lab, eni_config, fresh_mac
 
 pytestmark = pytest.mark.integration
@@ -23,16 +24,28 @@ BLACKHOLES = {"blackhole 169.254.169.254", "blackhole fd00:ec2::254"}
         pytest.param({"eni": None}, 7, "missing required parameter in config: 'eni'", id="E01"),
         pytest.param({"mac": None}, 7, "missing required parameter in config: 'mac'", id="E02"),
         pytest.param({"mac": "zz"}, 7, "malformatted mac address specified", id="E03"),
-        pytest.param({"ip-addresses": []}, 7, "missing required parameter in config: 'ip-addresses'", id="E04"),
+        pytest.param(
+            {"ip-addresses": []}, 7, "missing required parameter in config: 'ip-addresses'", id="E04"
+        ),
         pytest.param({"ip-addresses": ["10.0.0.1"]}, 7, "malformed IP address specified: 10.0.0.1", id="E05"),
         pytest.param({"ip-addresses": ["x/24"]}, 7, "malformed IP address specified: x/24", id="E06"),
         pytest.param({"mtu": "x"}, 6, "'mtu'", id="E07"),
-        pytest.param({"gateway-ip-addresses": ["zz"]}, 7, "malformed gateway IP address specified: zz", id="E15"),
+        pytest.param(
+            {"gateway-ip-addresses": ["zz"]}, 7, "malformed gateway IP address specified: zz", id="E15"
+        ),
     ],
 )
 def test_a_wrong_config_leaves_the_device_where_it_is(lab: Lab, change, code, fragment) -> None:
     mac = lab.eni(fresh_mac())
-    outcome = lab.run("ecs-eni", "ADD", {**{k: v for k, v in eni_config(mac).items() if k not in change}, **{k: v for k, v in change.items() if v is not None}}, lab.sandbox())
+    outcome = lab.run(
+        "ecs-eni",
+        "ADD",
+        {
+            **{k: v for k, v in eni_config(mac).items() if k not in change},
+            **{k: v for k, v in change.items() if v is not None},
+        },
+        lab.sandbox(),
+    )
     assert (outcome.exit, outcome.code) == (1, code)
     assert fragment in outcome.message
     assert lab.host.links()["eth7"]["address"] == mac
@@ -115,7 +128,12 @@ def test_e14_an_off_link_gateway_brings_the_device_back_and_a_retry_works(lab: L
     assert outcome.exit == 1
     assert "unable to add the route for the gateway: network is unreachable" in outcome.message
     link = lab.host.links()["eth7"]
-    assert (link["address"], link["mtu"], link["ifalias"], "UP" in link["flags"]) == (mac, 1400, "spare", True)
+    assert (link["address"], link["mtu"], link["ifalias"], "UP" in link["flags"]) == (
+        mac,
+        1400,
+        "spare",
+        True,
+    )
     assert list(sandbox.links()) == ["lo"]
     assert sandbox.routes() == set()
     lab.run("ecs-eni", "ADD", eni_config(mac), sandbox).ok()
@@ -123,7 +141,9 @@ def test_e14_an_off_link_gateway_brings_the_device_back_and_a_retry_works(lab: L
 
 def test_e17_a_namespace_without_ipv6_still_gets_its_ipv4_block(lab: Lab) -> None:
     mac, sandbox = lab.eni(fresh_mac()), lab.sandbox()
-    sandbox.sh("echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6; echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6")
+    sandbox.sh(
+        "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6; echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6"
+    )
     lab.run("ecs-eni", "ADD", eni_config(mac), sandbox).ok()
     assert "blackhole 169.254.169.254" in sandbox.routes()
 
@@ -177,7 +197,10 @@ def test_e22_a_device_that_came_home_by_itself_is_collected(lab: Lab) -> None:
     # What the kernel does with a physical device when its namespace dies: back, under the inner name, alias kept.
     sandbox.sh("ip link set eth0 down")
     sandbox.sh(f"ip link set eth0 netns {lab.host.path.split('/')[2]}")
-    keep = {**eni_config(mac, "1.1.0"), "cni.dev/valid-attachments": [{"containerID": "c1", "ifname": "eth0"}]}
+    keep = {
+        **eni_config(mac, "1.1.0"),
+        "cni.dev/valid-attachments": [{"containerID": "c1", "ifname": "eth0"}],
+    }
     lab.run("ecs-eni", "GC", keep).ok()
     assert lab.host.links()["eth0"]["ifalias"].startswith("ecs:c1:ecs-eni")
     lab.run("ecs-eni", "GC", {**keep, "cni.dev/valid-attachments": []}).ok()

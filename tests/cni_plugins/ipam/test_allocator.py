@@ -21,7 +21,9 @@ def an_address(text: str) -> Address:
     return address
 
 
-def a_config(subnet: str = "10.0.0.0/29", gateway: str = "10.0.0.1", identifier: str = "a", rest_s: int = 30) -> IpamConfig:
+def a_config(
+    subnet: str = "10.0.0.0/29", gateway: str = "10.0.0.1", identifier: str = "a", rest_s: int = 30
+) -> IpamConfig:
     return IpamConfig(identifier, (Pool(a_prefix(subnet), an_address(gateway), None, ()),), rest_s)
 
 
@@ -91,18 +93,36 @@ def test_a_huge_ipv6_subnet_is_searched_at_once() -> None:
     ],
 )
 def test_what_a_del_means(holder, addresses, expected) -> None:
-    held = {"10.0.0.2": Lease("a", "ca", "eth0"), "10.0.0.3": Lease("a", "ca", "eth0"), "10.0.0.4": Lease("b", "cb", "eth0")}
+    held = {
+        "10.0.0.2": Lease("a", "ca", "eth0"),
+        "10.0.0.3": Lease("a", "ca", "eth0"),
+        "10.0.0.4": Lease("b", "cb", "eth0"),
+    }
     assert allocator.find(Leases(held, {}, {}), holder, addresses) == expected
 
 
 def test_gc_leaves_leases_whose_container_is_unknown() -> None:
-    held = {"10.0.0.2": Lease("a", "", ""), "10.0.0.3": Lease("b", "cb", "eth0"), "10.0.0.4": Lease("c", "cc", "eth0")}
+    held = {
+        "10.0.0.2": Lease("a", "", ""),
+        "10.0.0.3": Lease("b", "cb", "eth0"),
+        "10.0.0.4": Lease("c", "cc", "eth0"),
+    }
     assert allocator.stale(Leases(held, {}, {}), frozenset({("cc", "eth0")})) == ("10.0.0.3",)
 
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("5s", 5.0), ("1m30s", 90.0), ("250ms", 0.25), ("1.5h", 5400.0), ("", None), ("5", None), ("s", None), ("5x", None), ("1.2.3s", None)],
+    [
+        ("5s", 5.0),
+        ("1m30s", 90.0),
+        ("250ms", 0.25),
+        ("1.5h", 5400.0),
+        ("", None),
+        ("5", None),
+        ("s", None),
+        ("5x", None),
+        ("1.2.3s", None),
+    ],
 )
 def test_durations(text: str, seconds: float | None) -> None:
     assert parse_duration(text) == (pytest.approx(seconds) if seconds is not None else None)

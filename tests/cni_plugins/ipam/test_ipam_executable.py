@@ -22,7 +22,9 @@ class Ipam:
         self.directory = directory
         self.state = directory / "leases.json"
 
-    def environment(self, command: str, container: str = "c1", ifname: str = "eth0", **more: str) -> dict[str, str]:
+    def environment(
+        self, command: str, container: str = "c1", ifname: str = "eth0", **more: str
+    ) -> dict[str, str]:
         return {
             "CNI_COMMAND": command,
             "CNI_CONTAINERID": container,
@@ -33,7 +35,9 @@ class Ipam:
             **more,
         }
 
-    def run(self, command: str, config: object, container: str = "c1", ifname: str = "eth0", **more: str) -> Outcome:
+    def run(
+        self, command: str, config: object, container: str = "c1", ifname: str = "eth0", **more: str
+    ) -> Outcome:
         done = subprocess.run(
             [str(self.executable)],
             input=json.dumps(config).encode(),
@@ -68,11 +72,27 @@ TINY = {"ipv4-subnet": "169.254.172.0/29"}
         pytest.param({"ipv4-subnet": "x"}, "invalid CIDR address: x", id="I02"),
         pytest.param({"ipv4-subnet": "10.0.0.0/31"}, "no available ip in the subnet", id="I03"),
         pytest.param({"ipv6-subnet": "fd00::/127"}, "no available ip in the subnet", id="I03-v6"),
-        pytest.param({"ipv4-address": "10.9.9.9/24"}, "verifyIPSubnet config: ip 10.9.9.9 is not within the subnet", id="I04"),
-        pytest.param({"ipv4-address": "169.254.175.255/22"}, "ip specified is reserved by default: 169.254.175.255", id="I05"),
+        pytest.param(
+            {"ipv4-address": "10.9.9.9/24"},
+            "verifyIPSubnet config: ip 10.9.9.9 is not within the subnet",
+            id="I04",
+        ),
+        pytest.param(
+            {"ipv4-address": "169.254.175.255/22"},
+            "ip specified is reserved by default: 169.254.175.255",
+            id="I05",
+        ),
         pytest.param({"ipv4-address": "169.254.172.9"}, "invalid CIDR address: 169.254.172.9", id="I06"),
-        pytest.param({"ipv4-gateway": "169.254.172.0"}, "gateway specified is reserved by default: 169.254.172.0", id="I07"),
-        pytest.param({"ipv4-gateway": "10.0.0.1"}, "verifyIPSubnet config: ip 10.0.0.1 is not within the subnet", id="I08"),
+        pytest.param(
+            {"ipv4-gateway": "169.254.172.0"},
+            "gateway specified is reserved by default: 169.254.172.0",
+            id="I07",
+        ),
+        pytest.param(
+            {"ipv4-gateway": "10.0.0.1"},
+            "verifyIPSubnet config: ip 10.0.0.1 is not within the subnet",
+            id="I08",
+        ),
         pytest.param({"ipv4-routes": [{"dst": "x"}]}, "invalid CIDR address: x", id="I09"),
     ],
 )
@@ -206,7 +226,9 @@ def test_i19_kill_at_any_moment_leaves_a_readable_store(ipam: Ipam) -> None:
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert "169.254.172.2" in ipam.held()
-    ipam.run("GC", {**ipam_config("1.1.0"), "cni.dev/valid-attachments": [{"containerID": "c1", "ifname": "eth0"}]}).ok()
+    ipam.run(
+        "GC", {**ipam_config("1.1.0"), "cni.dev/valid-attachments": [{"containerID": "c1", "ifname": "eth0"}]}
+    ).ok()
     assert ipam.held() == {"169.254.172.2"}
     assert list(ipam.directory.glob("*.corrupt*")) == []
 
@@ -254,7 +276,9 @@ def test_status_tells_an_exhausted_subnet(ipam: Ipam) -> None:
     assert ipam.run("STATUS", config).code == 50
 
 
-def test_the_database_path_of_the_older_plugin_stands_for_a_directory_beside_it(ipam: Ipam, tmp_path: Path) -> None:
+def test_the_database_path_of_the_older_plugin_stands_for_a_directory_beside_it(
+    ipam: Ipam, tmp_path: Path
+) -> None:
     (tmp_path / "data").mkdir()
     database = tmp_path / "data" / "eni-ipam.db"
     database.write_bytes(b"bolt")

@@ -50,7 +50,9 @@ def inside(lab: Lab, work: Callable[[rt.Netlink], Any]) -> Any:
 
 @pytest.mark.integration
 def test_links_are_seen_as_they_are(lab: Lab) -> None:
-    lab.host.sh("ip link add br1 type bridge; ip link add v1 type veth peer name v2; ip link set v1 master br1 mtu 1400")
+    lab.host.sh(
+        "ip link add br1 type bridge; ip link add v1 type veth peer name v2; ip link set v1 master br1 mtu 1400"
+    )
     lab.host.sh("ip link set v2 alias hello up; bridge link set dev v1 isolated on learning off")
     found = {link.name: link for link in inside(lab, links.list_links)}
     stated = lab.host.links()
@@ -60,7 +62,11 @@ def test_links_are_seen_as_they_are(lab: Lab) -> None:
             stated[name]["address"],
             stated[name]["mtu"],
         )
-    assert (found["v1"].kind, found["v1"].master, found["v1"].is_guarded) == ("veth", found["br1"].index, True)
+    assert (found["v1"].kind, found["v1"].master, found["v1"].is_guarded) == (
+        "veth",
+        found["br1"].index,
+        True,
+    )
     assert (found["v2"].alias, found["v2"].up, found["v2"].lower) == ("hello", True, found["v1"].index)
     assert inside(lab, lambda netlink: links.find_link(netlink, "absent")) is None
     assert inside(lab, lambda netlink: links.find_link_at(netlink, found["v2"].index)) == found["v2"]
@@ -68,7 +74,11 @@ def test_links_are_seen_as_they_are(lab: Lab) -> None:
 
 @pytest.mark.integration
 def test_every_acknowledgement_of_a_datagram_is_checked(lab: Lab) -> None:
-    destination, gateway, prefix = parse_prefix("10.0.0.0/8"), parse_address("192.0.2.1"), parse_prefix("192.0.2.9/24")
+    destination, gateway, prefix = (
+        parse_prefix("10.0.0.0/8"),
+        parse_address("192.0.2.1"),
+        parse_prefix("192.0.2.9/24"),
+    )
     assert destination is not None
     assert gateway is not None
     assert prefix is not None
@@ -93,7 +103,9 @@ def test_a_refusal_carries_the_kernels_own_words(lab: Lab) -> None:
     refusal = inside(lab, lambda netlink: netlink.send([links.delete_link(1)])[0])
     assert isinstance(refusal, KernelRefused)
     assert refusal.errno == 95
-    missing = inside(lab, lambda netlink: netlink.ask(rt.Message(rt.GETLINK, 0, bytes(4) + b"\xff\xff\0\0" + bytes(8))))
+    missing = inside(
+        lab, lambda netlink: netlink.ask(rt.Message(rt.GETLINK, 0, bytes(4) + b"\xff\xff\0\0" + bytes(8)))
+    )
     assert (missing.errno, str(missing)) == (19, "no such device")
 
 

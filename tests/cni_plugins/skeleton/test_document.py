@@ -8,7 +8,19 @@ import pytest
 
 from cni_plugins.skeleton import document
 
-VALUES = [None, True, 0, -1.5, "", "ü\u2028\\\"\n", [], {}, [[1], {"a": None}], {"a": {"b": ["c", 2.5]}}, 10**30]
+VALUES = [
+    None,
+    True,
+    0,
+    -1.5,
+    "",
+    'ü\u2028\\"\n',
+    [],
+    {},
+    [[1], {"a": None}],
+    {"a": {"b": ["c", 2.5]}},
+    10**30,
+]
 
 
 @pytest.mark.parametrize("value", VALUES)
@@ -18,7 +30,9 @@ def test_what_is_encoded_decodes_to_the_same(value: object) -> None:
     assert document.encode(value) == json.dumps(value, separators=(",", ":"))
 
 
-@pytest.mark.parametrize("text", ["", " ", "{", "[1,]", "{'a': 1}", "nul", '"', "1 2", '{"a":}', b"\xff", "[" * 100_000])
+@pytest.mark.parametrize(
+    "text", ["", " ", "{", "[1,]", "{'a': 1}", "nul", '"', "1 2", '{"a":}', b"\xff", "[" * 100_000]
+)
 def test_what_is_no_json_is_a_value_error_that_says_where(text: str | bytes) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         document.decode(text)
@@ -39,5 +53,7 @@ def test_a_broken_document_is_told_also_without_the_json_package() -> None:
         "assert 'json' not in sys.modules, 'imported too early'\n"
         "try: document.decode('{bad')\nexcept ValueError as error: print(error)"
     )
-    said = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
+    said = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True
+    )
     assert said.stdout.startswith("Expecting property name")

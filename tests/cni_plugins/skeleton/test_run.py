@@ -51,7 +51,12 @@ def test_del_prints_nothing() -> None:
 def test_a_refusal_is_an_error_object_with_its_code() -> None:
     refused = answer(CniError(11, "later", "in a while"))
     assert refused.exit == 1
-    assert json.loads(refused.stdout) == {"cniVersion": "1.0.0", "code": 11, "msg": "later", "details": "in a while"}
+    assert json.loads(refused.stdout) == {
+        "cniVersion": "1.0.0",
+        "code": 11,
+        "msg": "later",
+        "details": "in a while",
+    }
 
 
 def test_a13_a_bug_is_an_error_object_with_code_999_and_its_place() -> None:

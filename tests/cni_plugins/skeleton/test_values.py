@@ -46,12 +46,29 @@ def test_prefixes(text: str, network: str, last: str) -> None:
     assert prefix.holds(prefix.address)
 
 
-@pytest.mark.parametrize("text", ["", "10.0.0.1", "10.0.0.1/33", "10.0.0.1/-1", "10.0.0/8", "x/24", "fe80::1/129", "1/2/3", None, 7, "10.0.0.1/²"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "10.0.0.1",
+        "10.0.0.1/33",
+        "10.0.0.1/-1",
+        "10.0.0/8",
+        "x/24",
+        "fe80::1/129",
+        "1/2/3",
+        None,
+        7,
+        "10.0.0.1/²",
+    ],
+)
 def test_what_is_no_prefix(text: object) -> None:
     assert parse_prefix(text) is None
 
 
-@pytest.mark.parametrize("text", ["0e:11:22:33:44", "0e-11-22-33-44-55", "zz:11:22:33:44:55", "+f:11:22:33:44:55", "", None])
+@pytest.mark.parametrize(
+    "text", ["0e:11:22:33:44", "0e-11-22-33-44-55", "zz:11:22:33:44:55", "+f:11:22:33:44:55", "", None]
+)
 def test_what_is_no_mac(text: object) -> None:
     assert parse_mac(text) is None
 
@@ -68,7 +85,10 @@ def a_result() -> Result:
     destination = parse_prefix("0.0.0.0/0")
     assert prefix is not None
     assert destination is not None
-    links = (Interface("br", "aa:aa:aa:aa:aa:aa", mtu=1500), Interface("eth0", "bb:bb:bb:bb:bb:bb", "/ns", 1500))
+    links = (
+        Interface("br", "aa:aa:aa:aa:aa:aa", mtu=1500),
+        Interface("eth0", "bb:bb:bb:bb:bb:bb", "/ns", 1500),
+    )
     return Result(links, (AssignedAddress(prefix, gateway, 1),), (Route(destination, gateway),))
 
 
