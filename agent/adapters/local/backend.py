@@ -160,15 +160,14 @@ class LocalBackend:
             while True:
                 changed = self._changed
                 try:
-                    tasks = await self._wanted()
+                    tasks, is_complete = await self._wanted()
                 except DatabaseFailed as failure:
                     log.warning("backend.lost", problem=str(failure))
                     await asyncio.sleep(1.0)
                     continue
                 if tasks != seen:
                     seen = tasks
-                    yield DesiredTasks(self._sequence, complete=True, tasks=tasks)
-                    continue
+                    yield DesiredTasks(self._sequence, complete=is_complete, tasks=tasks)
                 await _either(changed, _POLL)
         finally:
             self._listeners -= 1
@@ -203,9 +202,11 @@ class LocalBackend:
                 ledger.save_attachment(replace(attachment, status="ATTACHED"))
         return True
 
-    def _read_wanted(self, ledger: Ledger) -> tuple[WantedTask, ...]:
+    def _read_wanted(self, ledger: Ledger) -> tuple[tuple[WantedTask, ...], bool]:
+        """The tasks, and whether these are all: damaged records must not end the task they are about."""
         wanted = ledger.wanted()
-        self._specs = {task: spec for task, spec in self._specs.items() if task in dict(wanted)}
+        for gone in self._specs.keys() - {task for task, _ in wanted}:
+            del self._specs[gone]
         tasks: list[WantedTask] = []
         for task, stop in wanted:
             if task not in self._specs:
@@ -214,7 +215,7 @@ class LocalBackend:
                     continue
                 self._specs[task] = spec
             tasks.append(WantedTask(self._specs[task], None if stop is None else stop or STOPPED_BY_USER))
-        return tuple(tasks)
+        return tuple(tasks), len(tasks) == len(wanted)
 
     def _read_spec(self, ledger: Ledger, task_id: str) -> TaskSpec | None:
         task, attachment = ledger.task(None, task_id), ledger.attachment_of(task_id)
@@ -238,12 +239,12 @@ class LocalBackend:
         await self._vpc.ensure_instance_interface(self.node.interface)
         await self._keeper.remove_orphans()
 
-    async def _wanted(self) -> tuple[WantedTask, ...]:
-        tasks = await self._store.transact(self._read_wanted)
+    async def _wanted(self) -> tuple[tuple[WantedTask, ...], bool]:
+        tasks, is_complete = await self._store.transact(self._read_wanted)
         if tasks != self._latest:
             self._latest = tasks
             self._sequence += 1
-        return tasks
+        return tasks, is_complete
 
     def _wake(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()

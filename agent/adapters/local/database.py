@@ -45,6 +45,7 @@ CREATE TABLE tasks (
     revision INTEGER NOT NULL,
     desired_status TEXT NOT NULL,
     last_status TEXT NOT NULL,
+    started_by TEXT,
     cpu INTEGER NOT NULL,
     memory INTEGER NOT NULL,
     created_at REAL NOT NULL,

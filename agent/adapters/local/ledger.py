@@ -1,21 +1,22 @@
-"""The verbs of the store within one transaction: tasks, definitions, interfaces, tags, history."""
+"""The verbs of the store within one transaction: tasks, definitions and interfaces."""
 
 import json
 import sqlite3
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from agent.adapters.local.annotations import Annotations
 from agent.adapters.local.assignments import Assignments
 from agent.adapters.local.records import (
     AttachmentRecord,
     DefinitionRecord,
     Document,
     InstanceRecord,
-    TaskEvent,
     TaskRecord,
     from_epoch,
 )
+
+_REMEMBERED = 256  # definitions; each takes a few kilobytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +39,20 @@ class Usage:
     interfaces: int
 
 
-class Ledger:
+class Ledger(Annotations):
     """Made for one transaction, used on its thread only. ``tasks_changed``: somebody should look."""
 
-    def __init__(self, connection: sqlite3.Connection, assignments: Assignments, now: datetime) -> None:
-        self.now = now
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        assignments: Assignments,
+        definitions: dict[tuple[str, int], DefinitionRecord],
+        now: datetime,
+    ) -> None:
+        super().__init__(connection, now)
+        self._definitions = definitions
+        self._has_written_definitions = False
         self.tasks_changed = False
-        self._db = connection
         self._assignments = assignments
 
     # -- clusters and this machine ---------------------------------------------------------------
@@ -96,6 +104,8 @@ class Ledger:
 
     def save_definition(self, definition: DefinitionRecord) -> None:
         """Write one revision."""
+        self._has_written_definitions = True
+        self._definitions.pop((definition.family, definition.revision), None)
         self._db.execute(
             "INSERT INTO definitions (family, revision, is_active, record) VALUES (?, ?, ?, ?)"
             " ON CONFLICT (family, revision) DO UPDATE SET is_active = excluded.is_active,"
@@ -105,6 +115,9 @@ class Ledger:
 
     def definition(self, family: str, revision: int | None) -> DefinitionRecord | None:
         """One revision; ``revision`` None: the newest active one."""
+        remembered = self._definitions.get((family, revision)) if revision is not None else None
+        if remembered is not None:
+            return remembered
         if revision is None:
             query = (
                 "SELECT record FROM definitions WHERE family = ? AND is_active ORDER BY revision DESC LIMIT 1"
@@ -113,7 +126,13 @@ class Ledger:
         else:
             query = "SELECT record FROM definitions WHERE family = ? AND revision = ?"
             row = self._db.execute(query, (family, revision)).fetchone()
-        return DefinitionRecord.from_json(json.loads(row[0])) if row is not None else None
+        if row is None:
+            return None
+        found = DefinitionRecord.from_json(json.loads(row[0]))
+        # What this transaction wrote may be undone yet; only what was there before is remembered.
+        if not self._has_written_definitions and len(self._definitions) < _REMEMBERED:
+            self._definitions[found.family, found.revision] = found
+        return found
 
     def definition_names(self, family: str | None, *, is_active: bool) -> tuple[tuple[str, int], ...]:
         """Family and revision of each definition in that state, sorted; ``family`` None: of every family."""
@@ -137,12 +156,19 @@ class Ledger:
 
     def add_task(self, task: TaskRecord, definition: DefinitionRecord, attachment: AttachmentRecord) -> None:
         """Write a new task with its interface."""
+        self.tasks_changed = True
         self._write_task(task)
         self.save_attachment(attachment)
         self._assignments.keep(task, definition, attachment)
 
     def save_task(self, task: TaskRecord) -> None:
         """Write a known task again, and keep the side record of a live one current."""
+        before = self._db.execute(
+            "SELECT desired_status, last_status IN ('DEPROVISIONING', 'STOPPED') FROM tasks WHERE id = ?",
+            (task.id,),
+        ).fetchone()
+        # Most changes are news for users only: the agent and the interfaces need not be woken for them.
+        self.tasks_changed |= before is None or before != (task.desired_status, task.is_done)
         self._write_task(task)
         if task.last_status == "STOPPED":
             self._assignments.forget(task.id)
@@ -154,8 +180,8 @@ class Ledger:
 
     def _write_task(self, task: TaskRecord) -> None:
         self._db.execute(
-            "INSERT INTO tasks (id, cluster, family, revision, desired_status, last_status, cpu, memory,"
-            " created_at, stopped_at, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            "INSERT INTO tasks (id, cluster, family, revision, desired_status, last_status, started_by, cpu,"
+            " memory, created_at, stopped_at, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (id) DO UPDATE SET desired_status = excluded.desired_status,"
             " last_status = excluded.last_status, stopped_at = excluded.stopped_at, record = excluded.record",
             (
@@ -165,6 +191,7 @@ class Ledger:
                 task.revision,
                 task.desired_status,
                 task.last_status,
+                task.started_by,
                 task.cpu,
                 task.memory,
                 task.created_at.timestamp(),
@@ -172,7 +199,6 @@ class Ledger:
                 _text(task.as_json()),
             ),
         )
-        self.tasks_changed = True
 
     def task(self, cluster: str | None, task_id: str) -> TaskRecord | None:
         """The task of that id; ``cluster`` None: wherever it is."""
@@ -182,12 +208,16 @@ class Ledger:
         ).fetchone()
         return TaskRecord.from_json(json.loads(row[0])) if row is not None else None
 
-    def tasks(self, cluster: str) -> tuple[TaskRecord, ...]:
-        """Every task of the cluster that is still known, oldest first."""
+    def task_ids(
+        self, cluster: str, desired_status: str, family: str | None = None, started_by: str | None = None
+    ) -> tuple[str, ...]:
+        """Ids of the cluster's tasks that fit, oldest first. Reads no records: there may be a thousand."""
         rows = self._db.execute(
-            "SELECT record FROM tasks WHERE cluster = ? ORDER BY created_at, rowid", (cluster,)
+            "SELECT id FROM tasks WHERE cluster = ? AND desired_status = ? AND (? IS NULL OR family = ?)"
+            " AND (? IS NULL OR started_by = ?) ORDER BY created_at, rowid",
+            (cluster, desired_status, family, family, started_by, started_by),
         )
-        return tuple(TaskRecord.from_json(json.loads(text)) for (text,) in rows)
+        return tuple(task_id for (task_id,) in rows)
 
     def live_tasks(self) -> tuple[TaskRecord, ...]:
         """Every task that is not STOPPED, oldest first."""
@@ -302,62 +332,6 @@ class Ledger:
             ).fetchall()
         )
         return counts.get("RUNNING", 0), sum(counts.get(one, 0) for one in ("PROVISIONING", "PENDING"))
-
-    # -- client tokens, tags, events -------------------------------------------------------------
-
-    def token(self, cluster: str, token: str) -> tuple[str, tuple[str, ...]] | None:
-        """The fingerprint of the request that used the token first, and the ids of its tasks."""
-        row = self._db.execute(
-            "SELECT fingerprint, task_ids FROM tokens WHERE cluster = ? AND token = ?", (cluster, token)
-        ).fetchone()
-        return (row[0], tuple(json.loads(row[1]))) if row is not None else None
-
-    def save_token(self, cluster: str, token: str, fingerprint: str, task_ids: Iterable[str]) -> None:
-        """Remember that the token was used."""
-        self._db.execute(
-            "INSERT INTO tokens (cluster, token, fingerprint, task_ids, created_at) VALUES (?, ?, ?, ?, ?)",
-            (cluster, token, fingerprint, json.dumps(list(task_ids)), self.now.timestamp()),
-        )
-
-    def tags(self, arn: str) -> dict[str, str]:
-        """The tags of a resource, sorted by key."""
-        return dict(self._db.execute("SELECT key, value FROM tags WHERE arn = ? ORDER BY key", (arn,)))
-
-    def save_tags(self, arn: str, tags: dict[str, str]) -> None:
-        """Add tags, or give them new values."""
-        self._db.executemany(
-            "INSERT INTO tags (arn, key, value) VALUES (?, ?, ?)"
-            " ON CONFLICT (arn, key) DO UPDATE SET value = excluded.value",
-            [(arn, key, value) for key, value in tags.items()],
-        )
-
-    def remove_tags(self, arn: str, keys: Iterable[str]) -> None:
-        """Remove tags; fine if they do not exist."""
-        self._db.executemany("DELETE FROM tags WHERE arn = ? AND key = ?", [(arn, key) for key in keys])
-
-    def note(self, task_id: str, name: str, detail: str = "") -> None:
-        """Add a line to the task's history."""
-        self._db.execute(
-            "INSERT INTO events (task_id, at, name, detail) VALUES (?, ?, ?, ?)",
-            (task_id, self.now.timestamp(), name, detail),
-        )
-
-    def events(self, task_id: str) -> tuple[TaskEvent, ...]:
-        """The task's history, oldest first."""
-        rows = self._db.execute(
-            "SELECT task_id, at, name, detail FROM events WHERE task_id = ? ORDER BY number", (task_id,)
-        )
-        return tuple(TaskEvent(row[0], from_epoch(row[1]), row[2], row[3]) for row in rows)
-
-    def forget_history(self, older_than: timedelta, tokens_older_than: timedelta, keep_at_most: int) -> None:
-        """Delete old events, events beyond the newest ``keep_at_most``, and old client tokens."""
-        self._db.execute("DELETE FROM events WHERE at < ?", ((self.now - older_than).timestamp(),))
-        self._db.execute(
-            "DELETE FROM events WHERE number <= (SELECT max(number) FROM events) - ?", (keep_at_most,)
-        )
-        self._db.execute(
-            "DELETE FROM tokens WHERE created_at < ?", ((self.now - tokens_older_than).timestamp(),)
-        )
 
 
 def _text(document: Document) -> str:

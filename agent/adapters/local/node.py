@@ -1,6 +1,7 @@
 """What this machine is to the control plane: resources, attributes, capabilities that are true of it."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from agent.adapters.local.definitions.taskspec import Place
 from agent.adapters.local.definitions.unsupported import LOG_DRIVERS
@@ -76,15 +77,7 @@ class Node:
     @property
     def interface(self) -> InterfacePlan:
         """The machine's own interface: the first usable address of its subnet."""
-        eni = eni_id(f"instance/{self.vpc.vpc_id}")
-        ipv6 = self.subnet.ipv6_network
-        return InterfacePlan(
-            eni_id=eni,
-            subnet_id=self.subnet.subnet_id,
-            mac_address=mac_address(eni),
-            ipv4_address=choose_ipv4(self.subnet, used=()),
-            ipv6_address=choose_ipv6(self.subnet, used=()) if ipv6 is not None else None,
-        )
+        return _machine_interface(self.vpc)
 
     @property
     def attributes(self) -> tuple[tuple[str, str | None], ...]:
@@ -145,6 +138,19 @@ def shortage(node: Node, usage: Usage, cpu: int, memory: int) -> str | None:
     if usage.interfaces + 1 > node.resources.interfaces:
         return "RESOURCE:ENI"
     return None
+
+
+@lru_cache(maxsize=4)
+def _machine_interface(vpc: VpcPlan) -> InterfacePlan:
+    subnet = vpc.subnets[0]
+    eni = eni_id(f"instance/{vpc.vpc_id}")
+    return InterfacePlan(
+        eni_id=eni,
+        subnet_id=subnet.subnet_id,
+        mac_address=mac_address(eni),
+        ipv4_address=choose_ipv4(subnet, used=()),
+        ipv6_address=choose_ipv6(subnet, used=()),
+    )
 
 
 def _resources(cpu: int, memory: int) -> list[Document]:

@@ -10,6 +10,7 @@ import structlog
 from agent.adapters.local.assignments import Assignments
 from agent.adapters.local.database import Database
 from agent.adapters.local.ledger import Ledger
+from agent.adapters.local.records import DefinitionRecord
 from agent.ports.clock import Clock
 
 log = structlog.get_logger()
@@ -25,11 +26,12 @@ TOKENS = timedelta(hours=24)
 
 
 class Store:
-    """Tasks, definitions and interfaces on disk. ``on_change`` is called after each change of a task."""
+    """Tasks, definitions and interfaces on disk. ``on_change``: called when what should be done changed."""
 
     def __init__(self, data_dir: Path, clock: Clock, on_change: Callable[[], None] = lambda: None) -> None:
         self._database = Database(data_dir, clock)
         self._assignments = Assignments(data_dir)
+        self._definitions: dict[tuple[str, int], DefinitionRecord] = {}
         self._clock = clock
         self._on_change = on_change
 
@@ -52,7 +54,7 @@ class Store:
 
         now = self._clock.now()
         answer, has_changed = await self._database.transact(
-            lambda connection: with_ledger(Ledger(connection, self._assignments, now))
+            lambda connection: with_ledger(Ledger(connection, self._assignments, self._definitions, now))
         )
         if has_changed:
             self._on_change()

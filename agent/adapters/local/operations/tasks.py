@@ -4,7 +4,7 @@ from agent.adapters.local.errors import InvalidParameter
 from agent.adapters.local.operations.desk import Desk, at_most, wants_tags
 from agent.adapters.local.operations.paging import paged
 from agent.adapters.local.progress import asked_to_stop
-from agent.adapters.local.records import Document, TaskRecord
+from agent.adapters.local.records import Document
 
 _MOST_DESCRIBED = 100
 _LONGEST_REASON = 1024
@@ -34,11 +34,10 @@ def list_tasks(desk: Desk, wanted: Document) -> Document:
     status = wanted.get("desiredStatus", "RUNNING")
     if status not in {"RUNNING", "PENDING", "STOPPED"}:
         raise InvalidParameter(f"desiredStatus {status!r}: expected RUNNING, PENDING or STOPPED")
-    entries = [
-        ((task.id, 0), desk.node.identity.task_arn(cluster, task.id))
-        for task in desk.ledger.tasks(cluster)
-        if task.desired_status == status and _is_asked_for(desk, task, wanted)
-    ]
+    identity = desk.node.identity
+    is_here = wanted.get("launchType") in {None, "EC2"} and _may_be_here(desk, cluster, wanted)
+    found = desk.ledger.task_ids(cluster, status, wanted.get("family"), wanted.get("startedBy"))
+    entries = [((one, 0), identity.task_arn(cluster, one)) for one in found] if is_here else []
     return paged("taskArns", entries, wanted)
 
 
@@ -58,16 +57,10 @@ def stop_task(desk: Desk, wanted: Document) -> Document:
     return {"task": desk.show_task(stopping, with_tags=True)}
 
 
-def _is_asked_for(desk: Desk, task: TaskRecord, wanted: Document) -> bool:
-    instance = wanted.get("containerInstance")
-    return (
-        wanted.get("family") in {None, task.family}
-        and wanted.get("startedBy") in {None, task.started_by}
-        and wanted.get("launchType") in {None, task.launch_type}
-        and (instance is None or _names_this_machine(desk, task.cluster, instance))
-    )
-
-
-def _names_this_machine(desk: Desk, cluster: str, text: str) -> bool:
+def _may_be_here(desk: Desk, cluster: str, wanted: Document) -> bool:
+    """Whether the request asks for tasks of any machine, or of this one."""
+    text = wanted.get("containerInstance")
     instance = desk.instance(cluster)
-    return instance is not None and desk.node.identity.short_id("container-instance", text) == instance.id
+    return text is None or (
+        instance is not None and desk.node.identity.short_id("container-instance", text) == instance.id
+    )

@@ -113,8 +113,19 @@ class Stage:
     vpc: MemoryVpc
     clock: Clock
     port: int
-    client: object = field(repr=False)
     agent: asyncio.Task = field(repr=False)
+
+    @functools.cached_property
+    def client(self):
+        keys = self.backend.keys
+        return _session().create_client(
+            "ecs",
+            region_name=REGION,
+            endpoint_url=self.url,
+            aws_access_key_id=keys.access_key_id,
+            aws_secret_access_key=keys.secret_access_key,
+            config=Config(retries={"total_max_attempts": 1}, proxies={}),
+        )
 
     @property
     def url(self) -> str:
@@ -186,7 +197,13 @@ async def _listen(backend: LocalBackend) -> None:
 
 @contextlib.asynccontextmanager
 async def running(
-    data_dir: Path, clock: Clock, *, vpc: MemoryVpc | None = None, plan: VpcPlan = PLAN, **changes
+    data_dir: Path,
+    clock: Clock,
+    *,
+    vpc: MemoryVpc | None = None,
+    plan: VpcPlan = PLAN,
+    loads_shapes=False,
+    **changes,
 ) -> AsyncIterator[Stage]:
     vpc = vpc or MemoryVpc()
     options = LocalOptions(
@@ -194,29 +211,25 @@ async def running(
     )
     backend = CheckedBackend(options, plan, vpc, clock)
     await backend.start()
+    if not loads_shapes:
+        backend._api._shapes = answer_shapes()  # read once for all tests: 50 ms each
     runner = web.AppRunner(backend.application(), access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     port = site._server.sockets[0].getsockname()[1]
-    client = _session().create_client(
-        "ecs",
-        region_name=REGION,
-        endpoint_url=f"http://127.0.0.1:{port}",
-        aws_access_key_id=backend.keys.access_key_id,
-        aws_secret_access_key=backend.keys.secret_access_key,
-        config=Config(retries={"total_max_attempts": 1}, proxies={}),
-    )
     loop = asyncio.get_running_loop()
     work = loop.create_task(backend.run())
     agent = loop.create_task(_listen(backend))
+    stage = Stage(backend, vpc, clock, port, agent)
     try:
-        yield Stage(backend, vpc, clock, port, client, agent)
+        yield stage
     finally:
         for task in (agent, work):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        client.close()
+        if "client" in vars(stage):
+            stage.client.close()
         await runner.cleanup()
         await backend.aclose()

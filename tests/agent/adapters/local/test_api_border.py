@@ -13,8 +13,9 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.exceptions import ClientError
 
+from agent.adapters.clock import SystemClock
 from agent.adapters.local.api import LARGEST_BODY
-from tests.agent.adapters.local.stage import NGINX, REGION
+from tests.agent.adapters.local.stage import NGINX, REGION, running
 
 PREFIX = "AmazonEC2ContainerServiceV20141113"
 
@@ -56,6 +57,16 @@ async def test_a_signed_request_is_answered_as_json_with_a_request_id(stage):
         200,
         {"clusterArns": ["arn:aws:ecs:us-east-1:000000000000:cluster/default"]},
     )
+
+
+async def test_the_description_of_the_api_is_read_when_it_is_first_needed_and_only_once(tmp_path):
+    async with running(tmp_path, SystemClock(), loads_shapes=True) as stage:
+        assert stage.backend._api._shapes is None
+        answers = await asyncio.gather(*(send(stage, signed(stage)) for _ in range(3)))
+        assert {status for status, _ in answers} == {200}
+        shapes = stage.backend._api._shapes
+        await send(stage, signed(stage))
+        assert stage.backend._api._shapes is shapes
 
 
 async def test_an_unsigned_request_is_refused(stage):
@@ -230,6 +241,40 @@ async def test_numbers_written_as_text_are_taken_as_numbers_and_null_as_nothing(
     assert container["portMappings"][0]["containerPort"] == 80
     assert content["taskDefinition"]["cpu"] == "256"
     assert isinstance(content["taskDefinition"]["registeredAt"], float)
+
+
+LIMITS = {
+    "family": "nginx-limits",
+    "requiresCompatibilities": ["FARGATE", "EC2"],
+    "networkMode": "awsvpc",
+    "cpu": ".25vcpu",
+    "memory": "1gb",
+    "executionRoleArn": "arn:aws:iam::111122223333:role/ecsTaskExecutionRole",
+    "containerDefinitions": [
+        {
+            "name": "nginx",
+            "image": "nginx",
+            "memory": "512",
+            "cpu": "100",
+            "essential": True,
+            "portMappings": [{"containerPort": "80", "protocol": "tcp"}],
+            "logConfiguration": {"logDriver": "awslogs", "options": {"awslogs-group": "/ecs/"}},
+        }
+    ],
+}
+
+
+async def test_a_definition_with_limits_as_text_is_refused_for_its_log_driver_only(stage):
+    body = json.dumps(LIMITS)
+    status, content = await send(stage, signed(stage, "RegisterTaskDefinition", body), body)
+    assert (status, content["__type"]) == (400, "ClientException")
+    assert "logConfiguration.logDriver 'awslogs'" in content["message"]
+    assert "problems" not in content["message"]
+    containers = [{**LIMITS["containerDefinitions"][0], "logConfiguration": {"logDriver": "json-file"}}]
+    body = json.dumps({**LIMITS, "containerDefinitions": containers})
+    status, content = await send(stage, signed(stage, "RegisterTaskDefinition", body), body)
+    assert status == 200
+    assert (content["taskDefinition"]["cpu"], content["taskDefinition"]["memory"]) == ("256", "1024")
 
 
 async def test_a_bug_in_an_operation_is_answered_and_the_api_goes_on(stage, monkeypatch):

@@ -1,6 +1,7 @@
 """The store fails, a step has a bug: what is told, and what goes on."""
 
 import asyncio
+from contextlib import aclosing
 
 import pytest
 from botocore.exceptions import ClientError
@@ -79,6 +80,22 @@ async def test_a_bug_about_one_interface_does_not_end_the_care_for_others(stage,
     for task in tasks:
         await stage.eventually(task["taskArn"], "PENDING")
     assert len(calls) == 3
+
+
+async def test_a_task_whose_records_are_damaged_makes_the_snapshot_incomplete_and_hurts_no_other(stage):
+    await stage.register()
+    damaged, good = (await stage.run(count=2))["tasks"]
+    for task in (damaged, good):
+        await stage.eventually(task["taskArn"], "PENDING")
+    task_id = damaged["taskArn"].rsplit("/", 1)[1]
+    stage.backend._specs.clear()
+    await stage.backend._store.transact(
+        lambda ledger: ledger._db.execute("DELETE FROM attachments WHERE task_id = ?", (task_id,)).rowcount
+    )
+    async with aclosing(stage.backend.desired()) as snapshots:
+        snapshot = await anext(snapshots)
+    assert [one.arn for one in snapshot.tasks] == [good["taskArn"]]
+    assert not snapshot.complete
 
 
 def test_a_shape_is_reduced_to_what_is_needed_and_still_refuses_the_unknown():
