@@ -1,0 +1,94 @@
+"""How a life of the agent ends before it has begun: with a sentence that says what to do, and the right code."""
+
+import fcntl
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent import daemon
+from agent.daemon.license import license_text
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process of ``berth agent`` ended, and what it said last."""
+
+    code: int
+    errors: str
+
+    @property
+    def reason(self) -> str:
+        lines = [json.loads(line) for line in self.errors.splitlines() if line.startswith("{")]
+        return str(next(line["reason"] for line in lines if line["event"] == "agent.failed"))
+
+
+def run_agent(environ: dict[str, str]) -> Ended:
+    command = [sys.executable, "-m", "agent", "agent"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=30, check=False)
+    return Ended(done.returncode, done.stderr)
+
+
+def environ(tmp_path: Path, **more: str) -> dict[str, str]:
+    env_file = tmp_path / "ecs.config"
+    env_file.touch()
+    return {
+        "BERTH_ENV_FILE": str(env_file),
+        "ECS_DATADIR": str(tmp_path / "data"),
+        "BERTH_RUN_DIRECTORY": str(tmp_path / "run"),
+        "BERTH_PAUSE_PATH": str(tmp_path / "pause"),
+        "BERTH_LOG_CONSOLE": "json",
+        **more,
+    }
+
+
+def test_every_wrong_setting_is_named_at_once(tmp_path: Path) -> None:
+    wrong = environ(tmp_path, ECS_CONTAINER_STOP_TIMEOUT="soon", BERTH_VPC_CIDR="10.0.0.0/99")
+    ended = run_agent(wrong)
+    assert ended.code == daemon.RETRIABLE
+    assert "ECS_CONTAINER_STOP_TIMEOUT" in ended.errors
+    assert "soon" in ended.errors
+    assert "BERTH_VPC_CIDR" in ended.errors
+
+
+def test_a_missing_pause_image_is_final_and_says_how_to_build_it(tmp_path: Path) -> None:
+    ended = run_agent(environ(tmp_path))
+    assert ended.code == daemon.TERMINAL
+    assert "make build" in ended.reason
+    assert "BERTH_PAUSE_PATH" in ended.reason
+
+
+def test_memory_that_is_all_reserved_is_refused(tmp_path: Path) -> None:
+    pause = tmp_path / "pause"
+    pause.mkdir()
+    for architecture in ("amd64", "arm64"):
+        described = {"image_id": "sha256:0", "name": "pause:1", "archive": "pause.tar"}
+        (pause / f"pause-{architecture}.json").write_text(json.dumps(described))
+    ended = run_agent(environ(tmp_path, ECS_RESERVED_MEMORY="99999999"))
+    assert ended.code == daemon.TERMINAL
+    assert "ECS_RESERVED_MEMORY is 99999999 MiB" in ended.reason
+
+
+def test_a_second_agent_on_the_same_state_is_refused_with_the_process_id_of_the_first(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    with (data / "agent.lock").open("w") as lock:
+        lock.write("4242")
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ended = run_agent(environ(tmp_path))
+    assert ended.code == daemon.RETRIABLE
+    assert "process 4242" in ended.reason
+
+
+def test_a_data_directory_that_cannot_be_made_names_the_setting(tmp_path: Path) -> None:
+    in_the_way = tmp_path / "file"
+    in_the_way.touch()
+    ended = run_agent(environ(tmp_path, ECS_DATADIR=str(in_the_way / "data")))
+    assert ended.code == daemon.TERMINAL
+    assert "ECS_DATADIR" in ended.reason
+
+
+def test_the_licence_is_the_one_in_the_tree() -> None:
+    assert license_text().lstrip().startswith("Apache License")
