@@ -16,7 +16,7 @@ from agent.adapters.docker.connection import Connection, Lane
 from agent.adapters.docker.errors import go_duration, refusal_in, said, timed_out, translated
 from agent.adapters.docker.images import Reference, Refusal, classify, explain, failure_in
 from agent.adapters.docker.settings import CallLimits, DockerSettings
-from agent.adapters.docker.streams import shut
+from agent.adapters.docker.streams import shut, wait_for_ever
 from agent.adapters.docker.threads import Job
 from agent.model.credentials import RegistryLogin
 from agent.model.errors import CannotPullImage, RuntimeUnavailable, StepTimedOut
@@ -182,6 +182,7 @@ def _stream(
     )
     with response:
         watch.opened(response)
+        wait_for_ever(response)
         _refuse_error_status(response)
         scan(_messages(response, watch))
 

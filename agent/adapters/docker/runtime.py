@@ -300,7 +300,7 @@ class DockerRuntime:
         found = snapshot_of(*answer)
         if (found.task_arn, found.container_name) != (task.arn, container):
             raise CannotCreateContainer(
-                f"the name {name} is taken by container {found.container_name or found.container_id!r} of "
+                f"the name {name} is taken by container {found.container_name or found.container_id} of "
                 f"{found.task_arn or 'no task'}; expected container {container} of {task.arn}"
             )
         return self._noted(found)

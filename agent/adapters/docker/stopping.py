@@ -67,10 +67,13 @@ class Stopper:
         return snapshot
 
     async def kill(self, seen: ContainerSnapshot | None, cause: AgentError) -> ContainerSnapshot:
-        """Kill without Docker and look whether it is gone. Raise ``cause`` where nothing can be known."""
+        """Kill without Docker and look whether it is gone.
+
+        Raise ``cause`` where nothing can be known, or ``RuntimeUnavailable`` if Docker does not answer either.
+        """
         groups = () if seen is None else self._groups_of(seen)
         if seen is None or not groups:
-            raise cause
+            raise await self._without_proof(cause)
         job = self._connection.begin(
             Lane.LOCAL, lambda _: kill_all(groups, _KILL_SECONDS), limit=_LOCAL_LIMIT
         )
@@ -82,6 +85,13 @@ class Stopper:
                 f"processes {left} of container {seen.container_name} do not end even when killed"
             ) from cause
         return await self._after_kill(seen)
+
+    async def _without_proof(self, cause: AgentError) -> AgentError:
+        if isinstance(cause, RuntimeUnavailable) or await self._connection.ping():
+            return cause
+        unavailable = RuntimeUnavailable(f"Docker at {self._host} does not answer: {cause}")
+        unavailable.__cause__ = cause
+        return unavailable
 
     async def _ask(
         self, name: str, grace: timedelta, patience: timedelta, turn: Turn

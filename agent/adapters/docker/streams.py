@@ -106,7 +106,7 @@ class Stream(Generic[T]):
                     response.raise_for_status()
                 except requests.HTTPError as error:
                     raise refusal_in(error) from error
-                _wait_for_ever(response)
+                wait_for_ever(response)
                 self._post(self._open_done)
                 for part in self._parse(response):
                     self._free.acquire()
@@ -145,7 +145,8 @@ def shut(response: requests.Response) -> None:
         stream.close()
 
 
-def _wait_for_ever(response: requests.Response) -> None:
+def wait_for_ever(response: requests.Response) -> None:
+    """Let the response be silent for as long as it likes; whoever needs a limit closes it with ``shut``."""
     # The time limit of the request would otherwise go on to limit every silence of the stream.
     connection = getattr(response.raw, "connection", None)
     sock = getattr(connection, "sock", None)
