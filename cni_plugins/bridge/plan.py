@@ -7,7 +7,7 @@ from binascii import crc32
 from cni_plugins.bridge.config import TaskAddress, TaskAddresses
 from cni_plugins.kernel import addresses, links
 from cni_plugins.kernel.addresses import HeldAddress, HeldNeighbour, HeldRoute
-from cni_plugins.kernel.errors import EEXIST, EINVAL, EOPNOTSUPP, ESRCH, GONE
+from cni_plugins.kernel.errors import EAFNOSUPPORT, EEXIST, EINVAL, EOPNOTSUPP, ESRCH, GONE
 from cni_plugins.kernel.links import Link
 from cni_plugins.kernel.operations import Operation
 from cni_plugins.skeleton.errors import FAILED, CniError
@@ -16,7 +16,8 @@ from cni_plugins.skeleton.record import Record
 from cni_plugins.skeleton.result import Route
 
 _MAC_PREFIX = b"\x0a\x58"
-_NO_SUCH_OPTION = (EINVAL, EOPNOTSUPP)  # kernels before 5.18 know no locked ports
+# kernels before 5.18 know no locked ports, and those without IPv6 make no addresses that could be turned off
+_NO_SUCH_OPTION = (EINVAL, EOPNOTSUPP, EAFNOSUPPORT)
 
 
 class Port(Record):

@@ -41,18 +41,26 @@ def _run_chain(request: Request, replies: int, stderr: int) -> None:
     finished: list[Reply] = []
     deletions: list[tuple[int, Namespace, int]] = []  # whose call, and what
     for call in request.calls:
+        if call.environment.get("CNI_COMMAND") != "DEL":
+            _delete_postponed(deletions, finished)  # whatever it does, it has to find them gone
         reply = _run(call, stderr)
         deletions += [(len(finished), there, index) for there, index in take_postponed()]
         finished.append(reply)
         if (reply.exit and request.stop_on_error) or _terminated:
             break
+    _delete_postponed(deletions, finished)
+    _write(replies, "".join(map(format_reply, finished)) + END)
+
+
+def _delete_postponed(deletions: list[tuple[int, Namespace, int]], finished: list[Reply]) -> None:
+    """Carry out what calls have postponed; one that is refused turns its call's reply into an error."""
     for owner, there, index in deletions:
         try:
             delete_promptly(there, index)
         except KernelRefused as refusal:
             error = CniError(FAILED, f"unable to delete the link: {refusal}").as_document(NEWEST_VERSION)
             finished[owner] = Reply(1, document.encode(error) + "\n", finished[owner].stderr)
-    _write(replies, "".join(map(format_reply, finished)) + END)
+    deletions.clear()
 
 
 def format_crash(exit_status: int, said: str) -> str:

@@ -13,6 +13,8 @@ import pytest
 from cni_plugins import build
 from cni_plugins.build import BuildFailed
 
+pytestmark = pytest.mark.integration  # needs no root, but many processes
+
 
 def test_each_product_is_one_executable_file(plugins: Path) -> None:
     assert sorted(path.name for path in plugins.iterdir()) == [

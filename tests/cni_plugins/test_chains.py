@@ -167,6 +167,16 @@ def test_c04_a_hundred_tasks_leave_nothing_behind(lab: Lab, warm: WarmHost) -> N
     assert (set(after[3]), after[4]) == (set(before[3]), before[4])
 
 
+def test_a_chain_may_take_away_and_bring_back_the_same_link(lab: Lab, warm: WarmHost) -> None:
+    sandbox, config = lab.sandbox(), bridge_config("m")
+    lab.run("ecs-bridge", "ADD", config, sandbox, "ecs-eth0", "c1").ok()
+    calls = [("ecs-bridge", command, config, sandbox, "ecs-eth0") for command in ("DEL", "ADD")]
+    warm.ask(1, *calls)
+    warm.hear()
+    assert list(lab.leases()) == ["169.254.172.3"]
+    assert list(sandbox.links()) == ["lo", "ecs-eth0"]
+
+
 def test_twenty_four_chains_at_once_through_the_host(lab: Lab, warm: WarmHost) -> None:
     warm_bridge(lab)
     tasks = [(lab.eni(fresh_mac(), f"eth{100 + n}"), lab.sandbox()) for n in range(24)]

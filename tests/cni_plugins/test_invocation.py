@@ -9,6 +9,9 @@ import pytest
 from cni_plugins.skeleton.config import SUPPORTED_VERSIONS
 from tests.cni_plugins.cnilab import Outcome, bridge_config, eni_config, ipam_config
 
+pytestmark = pytest.mark.integration  # needs no root, but many processes
+
+
 NAMES = ("ecs-eni", "ecs-bridge", "ecs-ipam")
 CONFIGS = {
     "ecs-eni": eni_config("0e:00:00:00:00:01"),

@@ -103,6 +103,12 @@ def test_e27_of_two_links_with_one_mac_the_physical_one_is_chosen() -> None:
     assert plan.choose_device([a_link(mac=b"\1" * 6)], MAC) is None
 
 
+def test_e19_a_host_without_ipv6_is_no_reason_to_fail() -> None:
+    steps = {step.purpose: step.tolerated for step in plan.converge(a_config(), Held(a_link()))}
+    assert steps["add the blackhole route 169.254.169.254/32"] == ()
+    assert set(steps["add the blackhole route fd00:ec2::254/128"]) == {95, 97}  # EOPNOTSUPP, EAFNOSUPPORT
+
+
 def test_names_for_the_way_home() -> None:
     assert plan.host_names(MAC, "eth1") == ("eth1", "eni0e0000000001", "eni%d")
     assert plan.host_names(MAC, "") == ("eni0e0000000001", "eni%d")

@@ -14,6 +14,8 @@ import pytest
 
 from tests.cni_plugins.cnilab import ipam_config
 
+pytestmark = pytest.mark.integration  # needs no root, but many processes
+
 
 class Host:
     """A running host and the agent's end of its socket."""

@@ -13,6 +13,8 @@ import pytest
 
 from tests.cni_plugins.cnilab import Outcome, ipam_config
 
+pytestmark = pytest.mark.integration  # needs no root, but many processes
+
 
 class Ipam:
     """One store and the executable."""
