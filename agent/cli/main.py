@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -30,16 +31,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     module, function = chosen.does.split(":")
     command: Callable[[argparse.Namespace], int] = getattr(importlib.import_module(module), function)
     try:
-        return command(chosen)
+        code = command(chosen)
+        sys.stdout.flush()
     except Failure as failure:
         print(f"berth {chosen.command}: {failure}", file=sys.stderr)
         return failure.code
     except KeyboardInterrupt:
         return FAILED
     except BrokenPipeError:
-        # the reader has seen enough, as in: berth logs TASK | head
-        sys.stderr.close()
+        # the reader has seen enough, as in: berth logs TASK | head; what is still buffered goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+    return code
 
 
 def parser() -> argparse.ArgumentParser:

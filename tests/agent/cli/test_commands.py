@@ -3,6 +3,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -164,3 +165,34 @@ def test_version_is_quick_and_imports_nothing_heavy() -> None:
 def test_version_as_json(capsys) -> None:
     assert main(["version", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"version": __version__}
+
+
+def test_agent_hands_its_file_to_the_daemon_and_its_code_on(monkeypatch) -> None:
+    given = []
+
+    def daemon(env_file: Path | None) -> int:
+        given.append(env_file)
+        return 5
+
+    monkeypatch.setitem(sys.modules, "agent.daemon", SimpleNamespace(main=daemon))
+    assert main(["agent", "--env-file", "/etc/other"]) == 5
+    assert main(["agent"]) == 5
+    assert given == [Path("/etc/other"), None]
+
+
+def test_the_package_is_the_command_too() -> None:
+    seen = subprocess.run(
+        [sys.executable, "-m", "agent", "fly"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert seen.returncode == 2
+    assert "usage: berth" in seen.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure(agent) -> None:
+    for number in range(200):
+        agent.add_task(number)
+    for words, first in ((["ps", "--json"], "{"), (["status", "--help"], "usage")):
+        shell = f"({sys.executable} -m agent {' '.join(words)}; echo code $? >&2) | head -c {len(first)}"
+        seen = subprocess.run(["sh", "-c", shell], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert seen.stdout == first
+        assert seen.stderr == "code 0\n"
