@@ -11,11 +11,18 @@ import structlog
 from aiohttp import web
 
 from agent import __version__
+from agent.adapters.aws.roles import StsRoles
+from agent.adapters.host.sockets import bound_socket
 from agent.daemon.license import license_text
 from agent.daemon.parts import Parts, build
 from agent.endpoints.audit import AuditLog
 from agent.endpoints.credentials import credentials_application
-from agent.endpoints.introspection import Answers, NodeIdentity, introspection_application
+from agent.endpoints.introspection import (
+    INTROSPECTION_LIMITS,
+    Answers,
+    NodeIdentity,
+    introspection_application,
+)
 from agent.endpoints.serving import Served
 from agent.lifecycle.explain import explain
 from agent.model.errors import CannotStart, RuntimeUnavailable
@@ -70,6 +77,7 @@ async def _work(parts: Parts) -> None:
         group.create_task(_serve_credentials(parts, served))
         group.create_task(parts.interfaces.run())
         group.create_task(parts.plumbing.keep())
+        group.create_task(parts.credentials.keep_renewed())
         group.create_task(parts.backend.run())
         group.create_task(parts.janitor.run())
         group.create_task(_follow_tasks(parts))
@@ -140,21 +148,16 @@ def _leaks(parts: Parts) -> Callable[[], Awaitable[dict[str, list[str]]]]:
 
 @asynccontextmanager
 async def _site(application: web.Application, address: Address, setting: str) -> AsyncIterator[None]:
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, address.host, address.port, reuse_address=True)
+    """Serve on one loopback address, and say which setting chooses another when it is taken."""
+    async with Served(application, INTROSPECTION_LIMITS) as served:
         try:
-            await site.start()
-        except OSError as error:
+            listening = bound_socket(None, address.host, address.port)
+        except CannotStart as error:
             raise CannotStart(
-                f"cannot listen on {address}: {os.strerror(error.errno or 0)}. Stop the program that "
-                f"listens there, or choose another address with {setting}",
-                is_final=False,
+                f"{error}. Or choose another address with {setting}", is_final=error.is_final
             ) from error
+        await served.listen(setting, listening)
         yield
-    finally:
-        await runner.cleanup()
 
 
 async def _until_told_to_stop() -> None:
@@ -197,6 +200,8 @@ def _alone(settings: Settings) -> Iterator[None]:
 
 
 async def _close(parts: Parts) -> None:
+    if isinstance(parts.credentials, StsRoles):
+        parts.credentials.close()
     await parts.interfaces.aclose()
     await parts.network.aclose()
     await parts.runtime.aclose()

@@ -26,7 +26,6 @@ from agent.adapters.local.vpc.plan import default_plan
 from agent.adapters.local.vpc.vpc import SimulatedVpc
 from agent.endpoints.health import HealthBoard
 from agent.model.errors import CannotStart
-from agent.ports.credentials import CredentialsProvider
 from agent.settings import Settings
 from agent.supervisor.janitor import Janitor
 from agent.supervisor.node import Node
@@ -50,7 +49,7 @@ class Parts:
     interfaces: LinkWatcher
     plumbing: HostPlumbing
     checkpoints: FileCheckpoints
-    credentials: CredentialsProvider
+    credentials: DevelopmentCredentials | StsRoles
     vpc: SimulatedVpc
     backend: LocalBackend
     node: Node
@@ -157,7 +156,7 @@ def _cni_settings(settings: Settings) -> CniSettings:
     )
 
 
-def _credentials(settings: Settings, clock: SystemClock) -> CredentialsProvider:
+def _credentials(settings: Settings, clock: SystemClock) -> DevelopmentCredentials | StsRoles:
     if settings.credentials_source == "sts":
         return StsRoles(clock, region=settings.region, endpoint=settings.sts_endpoint)
     return DevelopmentCredentials(clock)
