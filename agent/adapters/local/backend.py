@@ -261,7 +261,8 @@ class LocalBackend:
 
 
 def _register(ledger: Ledger, cluster: str) -> InstanceRecord:
-    """This machine is a container instance of the cluster; made once, kept for ever."""
+    """This machine is a container instance of the cluster; made once, kept until it joins another."""
+    ledger.forget_instances_but(cluster)
     known = ledger.instance(cluster)
     if known is not None:
         return known

@@ -111,6 +111,7 @@ class Database:
         self._clock = clock
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="berth-db")
         self._connection: sqlite3.Connection | None = None
+        self._is_closed = False
 
     async def open(self) -> Opened:
         """Open or make the file; a broken one is put aside. Raise ``DatabaseFailed`` if none can be made."""
@@ -124,11 +125,15 @@ class Database:
         return await self._on_thread(lambda: self._transact(work))
 
     async def aclose(self) -> None:
-        """Close the file and end the thread. Fine if it never was open."""
-        await self._on_thread(self._close)
-        self._thread.shutdown(wait=False)
+        """Close the file and end the thread. Fine if it never was open, or is closed."""
+        if not self._is_closed:
+            await self._on_thread(self._close)
+            self._is_closed = True
+            self._thread.shutdown(wait=False)
 
     async def _on_thread(self, work: Callable[[], Answer]) -> Answer:
+        if self._is_closed:
+            raise DatabaseFailed(f"the database {self._path} is closed")
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     # -- on the thread -------------------------------------------------------------------------

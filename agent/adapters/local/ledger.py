@@ -82,6 +82,10 @@ class Ledger(Annotations):
             ),
         )
 
+    def forget_instances_but(self, cluster: str) -> None:
+        """A machine belongs to one cluster: it leaves every other."""
+        self._db.execute("DELETE FROM instances WHERE cluster != ?", (cluster,))
+
     def instance(self, cluster: str) -> InstanceRecord | None:
         """The container instance of that cluster: this machine, or none."""
         row = self._db.execute(

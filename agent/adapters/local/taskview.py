@@ -40,7 +40,6 @@ def task_view(
         "clusterArn": identity.cluster_arn(task.cluster),
         "connectivity": "CONNECTED",
         "connectivityAt": task.created_at,
-        "containerInstanceArn": instance_arn,
         "containers": [
             _container(one, wanted[one.name], identity, task, attachment) for one in task.containers
         ],
@@ -63,6 +62,7 @@ def task_view(
         if getattr(task, field) is not None:
             view[name] = getattr(task, field)
     for name, text in (
+        ("containerInstanceArn", instance_arn or None),
         ("startedBy", task.started_by),
         ("stopCode", task.stop_code),
         ("stoppedReason", task.stopped_reason),

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from agent.adapters.clock import SystemClock
-from agent.adapters.local.database import FILE_NAME, SCHEMA_VERSION
+from agent.adapters.local.database import FILE_NAME, SCHEMA_VERSION, DatabaseFailed
 from agent.adapters.local.ledger import Ledger
 from agent.model.errors import CannotStart
 from agent.model.status import TaskStatus
@@ -231,6 +231,28 @@ async def test_a_vpc_that_cannot_be_made_is_named(tmp_path):
     with pytest.raises(CannotStart, match="the kernel said no"):
         async with started(tmp_path, vpc=vpc):
             pass
+
+
+async def test_closing_twice_is_closing_once_and_a_closed_store_says_so(tmp_path):
+    async with started(tmp_path) as stage:
+        backend = stage.backend
+    await backend.aclose()
+    with pytest.raises(DatabaseFailed, match="is closed"):
+        await backend.events("x")
+
+
+async def test_a_machine_that_joins_another_cluster_leaves_the_first_and_its_tasks_stay(tmp_path):
+    async with started(tmp_path) as stage:
+        await stage.register()
+        task = await stage.run_one()
+    async with started(tmp_path, cluster="other") as stage:
+        assert (await stage.describe(task["taskArn"]))["desiredStatus"] == "RUNNING"
+        assert (await stage.wanted(task["taskArn"])).stop is None
+        assert (await stage.ecs("list_container_instances"))["containerInstanceArns"] == []
+        assert (
+            len((await stage.ecs("list_container_instances", cluster="other"))["containerInstanceArns"]) == 1
+        )
+        assert (await stage.run(cluster="other"))["tasks"][0]["clusterArn"].endswith("/other")
 
 
 async def test_files_are_readable_by_their_owner_only(tmp_path):
