@@ -25,7 +25,7 @@ from agent.endpoints.introspection import (
 )
 from agent.endpoints.serving import Served
 from agent.lifecycle.explain import explain
-from agent.model.errors import CannotStart, RuntimeUnavailable
+from agent.model.errors import CannotStart, RuntimeUnavailable, StepError
 from agent.settings import Address, Settings
 
 log = structlog.get_logger()
@@ -106,6 +106,8 @@ async def _reach_runtime(parts: Parts) -> None:
             log.warning("runtime.lost", reason=str(error), retry_in=delay)
             await asyncio.sleep(delay)
             delay = min(delay * 2, LONGEST_RETRY)
+        except StepError as error:
+            raise CannotStart(f"the pause image cannot be had: {error}", is_final=True) from error
         else:
             parts.health.report("runtime", None)
             return

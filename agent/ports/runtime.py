@@ -35,6 +35,9 @@ class ContainerRuntime(Protocol):
     A call that is cancelled may still have its effect; later calls for the same container wait for its end.
     """
 
+    async def check(self) -> None:
+        """Return if the runtime answers; know within seconds."""
+
     async def find_image(self, image: str) -> PulledImage | None:
         """The image, if it is present on this machine."""
 

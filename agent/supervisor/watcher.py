@@ -19,6 +19,9 @@ log = structlog.get_logger()
 LOOK_EVERY = 30.0
 """Seconds between full looks. Events are hints; a lost one is healed within this time."""
 
+CHECK_EVERY = 9.0
+"""Seconds between two small questions, so that a hanging runtime is known within a quarter minute."""
+
 
 class Watcher:
     """``deliver`` puts an observation into the inbox of a task, if the task is known."""
@@ -43,6 +46,7 @@ class Watcher:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow_changes())
             group.create_task(self._look_now_and_then())
+            group.create_task(self._check_now_and_then())
 
     async def look(self) -> tuple[ContainerSnapshot, ...]:
         """One full look, delivered to every known task. Raise ``RuntimeUnavailable``."""
@@ -68,7 +72,15 @@ class Watcher:
             try:
                 await self.look()
             except RuntimeUnavailable as error:
+                log.warning("look.failed", reason=str(error))
+
+    async def _check_now_and_then(self) -> None:
+        """A full look may wait for minutes; this knows soon, and is what ``/health`` says."""
+        while True:
+            await asyncio.sleep(CHECK_EVERY)
+            try:
+                await self._runtime.check()
+            except RuntimeUnavailable as error:
                 self._health.report("runtime", f"the container runtime does not answer: {error}")
-                log.warning("runtime.lost", reason=str(error))
             else:
                 self._health.report("runtime", None)

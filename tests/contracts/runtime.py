@@ -374,6 +374,11 @@ class RuntimeContract:
 
     # -- faults --------------------------------------------------------------------------------
 
+    async def test_a_check_passes_while_the_runtime_answers_and_only_then(self, stage):
+        await stage.runtime.check()
+        with pytest.raises(RuntimeUnavailable):
+            await stage.unreachable().check()
+
     async def test_a_daemon_that_is_not_there_is_never_a_missing_container(self, stage):
         task, pause = await self.up(stage)
         absent = stage.unreachable()

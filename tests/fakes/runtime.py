@@ -24,6 +24,7 @@ from agent.ports.clock import Clock
 from agent.ports.runtime import ContainerPlan, PausePlan
 
 Verb = Literal[
+    "check",
     "find_image",
     "pull_image",
     "ensure_pause_started",
@@ -102,6 +103,11 @@ class FakeRuntime:
         self._held: list[ContainerSnapshot] | None = None
         for image in images:
             self.add_image(image)
+
+    async def check(self) -> None:
+        """Raise ``RuntimeUnavailable`` as every verb does."""
+        async with self._call("check", ""):
+            return
 
     # -- the port: images ----------------------------------------------------------------------
 

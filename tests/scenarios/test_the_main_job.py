@@ -239,6 +239,22 @@ def test_a_runtime_that_is_down_at_start_and_in_between_only_delays(jumping: Jum
     jumping.run(story())
 
 
+def test_a_runtime_that_stops_answering_is_known_within_a_quarter_minute(jumping: JumpingTime) -> None:
+    async def story() -> None:
+        machine = FakeMachine(jumping.clock)
+        async with machine.agent():
+            arn = machine.run_task(a_spec())
+            await machine.until_told(arn, RUNNING)
+            machine.runtime.is_unavailable = True
+            await machine.until(lambda: "runtime" in machine.health.now, within=15)
+            await asyncio.sleep(600)
+            assert machine.told(arn) is RUNNING
+            machine.runtime.is_unavailable = False
+            await machine.until(lambda: not machine.health.now, within=30)
+
+    jumping.run(story())
+
+
 def test_a_runtime_that_fails_in_the_middle_of_a_launch_is_asked_again(jumping: JumpingTime) -> None:
     async def story() -> None:
         machine = FakeMachine(jumping.clock)

@@ -8,10 +8,11 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from agent.adapters.docker.translate import MIB, shares
 from agent.model.errors import CannotLimitResources, CannotRemoveContainer
@@ -46,6 +47,13 @@ class Layout:
 
     version: int
     driver: Driver
+
+
+def layout_of(info: Mapping[str, Any], root: Path) -> Layout:
+    """What Docker says of itself (``GET /info``). Before API 1.41 it does not say which version it uses."""
+    says = str(info.get("CgroupVersion") or ("2" if (root / "cgroup.controllers").exists() else "1"))
+    driver = Driver.SYSTEMD if info.get("CgroupDriver") == Driver.SYSTEMD else Driver.CGROUPFS
+    return Layout(version=int(says), driver=driver)
 
 
 @dataclass(frozen=True, slots=True)

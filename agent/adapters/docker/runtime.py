@@ -1,10 +1,9 @@
 """The ``ContainerRuntime`` port on Docker Engine: every verb of it, and the order of calls within each."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from docker import APIClient
 
@@ -20,7 +19,7 @@ from agent.adapters.docker.calls import (
     remove_volume,
     start,
 )
-from agent.adapters.docker.cgroups import Driver, Layout, TaskGroups
+from agent.adapters.docker.cgroups import TaskGroups, layout_of
 from agent.adapters.docker.changes import Changes
 from agent.adapters.docker.connection import Connection, Lane
 from agent.adapters.docker.errors import go_duration
@@ -98,12 +97,17 @@ class DockerRuntime:
         self._groups = TaskGroups(
             self._settings.cgroup_root,
             self._settings.cgroup_parent,
-            _layout(info, self._settings.cgroup_root),
+            layout_of(info, self._settings.cgroup_root),
             owner=",".join(own_filter(self._settings)),
             period=int(self._settings.cpu_period.total_seconds() * 1_000_000),
             is_enabled=self._settings.task_limits,
         )
         await self._pause.ensure_loaded()
+
+    async def check(self) -> None:
+        """Raise ``RuntimeUnavailable`` unless the daemon answers within seconds."""
+        if not await self._connection.ping():
+            raise RuntimeUnavailable(f"Docker at {self._settings.host} does not answer a ping")
 
     async def aclose(self) -> None:
         """Give up idle connections and threads. Containers, and calls under way, go on."""
@@ -390,10 +394,3 @@ class DockerRuntime:
 
 class _EarlierCallHangs(RuntimeUnavailable):
     """An earlier call for the same container has not come to its end."""
-
-
-def _layout(info: Mapping[str, Any], root: Path) -> Layout:
-    # Before API 1.41 Docker does not say which version it uses.
-    says = str(info.get("CgroupVersion") or ("2" if (root / "cgroup.controllers").exists() else "1"))
-    driver = Driver.SYSTEMD if info.get("CgroupDriver") == Driver.SYSTEMD else Driver.CGROUPFS
-    return Layout(version=int(says), driver=driver)
