@@ -18,7 +18,14 @@ CONFIGS = {
     "ecs-bridge": bridge_config(),
     "ecs-ipam": ipam_config(),
 }
-FULL = {"CNI_CONTAINERID": "c1", "CNI_NETNS": "/absent", "CNI_IFNAME": "eth0", "CNI_PATH": "/nowhere"}
+# a store that can never be: no test may touch the machine's own
+FULL = {
+    "IPAM_DB_PATH": "/dev/null/x",
+    "CNI_CONTAINERID": "c1",
+    "CNI_NETNS": "/absent",
+    "CNI_IFNAME": "eth0",
+    "CNI_PATH": "/nowhere",
+}
 
 
 @pytest.fixture(params=NAMES)
@@ -88,7 +95,6 @@ def test_a05_every_supported_dialect_gets_past_the_version_check(plugin: Path, v
         {**CONFIGS[plugin.name], "cniVersion": version},
         CNI_COMMAND="DEL",
         **FULL,
-        IPAM_DB_PATH="/dev/null/x",
     )
     assert outcome.exit == 0 or outcome.code != 1
 
