@@ -69,7 +69,7 @@ class Stopper:
     async def kill(self, seen: ContainerSnapshot | None, cause: AgentError) -> ContainerSnapshot:
         """Kill without Docker and look whether it is gone.
 
-        Raise ``cause`` where nothing can be known, or ``RuntimeUnavailable`` if Docker does not answer either.
+        Raise ``cause`` where nothing can be known, ``RuntimeUnavailable`` if Docker does not answer either.
         """
         groups = () if seen is None else self._groups_of(seen)
         if seen is None or not groups:
