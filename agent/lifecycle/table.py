@@ -23,7 +23,7 @@ from agent.lifecycle.gates import (
     stop_reported,
 )
 from agent.model.spec import ContainerSpec
-from agent.model.state import Container, Policy, Sandbox
+from agent.model.state import Policy
 from agent.model.status import ContainerStatus, Goal, SandboxStatus
 from agent.model.steps import StepName
 
@@ -79,132 +79,46 @@ class Rule(Generic[Status]):
 
 S = SandboxStatus
 C = ContainerStatus
+RUN, STOP, REMOVE = Goal.RUN, Goal.STOP, Goal.REMOVE
+AGAIN = OnFailure.AGAIN
 
+# fmt: off
 SANDBOX_RULES: tuple[Rule[SandboxStatus], ...] = (
-    Rule(S.ABSENT, Goal.RUN, StepName.START_PAUSE, S.PAUSED, limit=Limit.START, transition="started"),
-    Rule(
-        S.PAUSED,
-        Goal.RUN,
-        StepName.ATTACH_NETWORK,
-        S.CONNECTED,
-        waits_for=(interface_present,),
-        limit=Limit.ATTACH,
-        transition="connected",
-    ),
+    Rule(S.ABSENT, RUN, StepName.START_PAUSE, S.PAUSED,
+         limit=Limit.START, transition="started"),
+    Rule(S.PAUSED, RUN, StepName.ATTACH_NETWORK, S.CONNECTED, (interface_present,),
+         limit=Limit.ATTACH, transition="connected"),
     # A start that failed may have started, so even ABSENT goes down through a stop.
-    Rule(
-        S.ABSENT,
-        Goal.STOP,
-        StepName.STOP_PAUSE,
-        S.STOPPED,
-        waits_for=(containers_stopped,),
-        on_failure=OnFailure.AGAIN,
-        limit=Limit.STOP,
-        transition="stopped",
-    ),
-    Rule(
-        S.PAUSED,
-        Goal.STOP,
-        StepName.DETACH_NETWORK,
-        S.DISCONNECTED,
-        waits_for=(containers_stopped,),
-        on_failure=OnFailure.AGAIN,
-        limit=Limit.DETACH,
-        transition="disconnected",
-    ),
-    Rule(
-        S.CONNECTED,
-        Goal.STOP,
-        StepName.DETACH_NETWORK,
-        S.DISCONNECTED,
-        waits_for=(containers_stopped,),
-        on_failure=OnFailure.AGAIN,
-        limit=Limit.DETACH,
-        transition="disconnected",
-    ),
-    Rule(
-        S.DISCONNECTED,
-        Goal.STOP,
-        StepName.STOP_PAUSE,
-        S.STOPPED,
-        on_failure=OnFailure.AGAIN,
-        limit=Limit.STOP,
-        transition="stopped",
-    ),
-    Rule(
-        S.STOPPED,
-        Goal.REMOVE,
-        StepName.REMOVE_PAUSE,
-        S.REMOVED,
-        waits_for=(containers_removed,),
-        on_failure=OnFailure.AGAIN,
-        limit=Limit.REMOVE,
-        transition="removing",
-    ),
+    Rule(S.ABSENT, STOP, StepName.STOP_PAUSE, S.STOPPED, (containers_stopped,),
+         AGAIN, Limit.STOP, "stopped"),
+    Rule(S.PAUSED, STOP, StepName.DETACH_NETWORK, S.DISCONNECTED, (containers_stopped,),
+         AGAIN, Limit.DETACH, "disconnected"),
+    Rule(S.CONNECTED, STOP, StepName.DETACH_NETWORK, S.DISCONNECTED, (containers_stopped,),
+         AGAIN, Limit.DETACH, "disconnected"),
+    Rule(S.DISCONNECTED, STOP, StepName.STOP_PAUSE, S.STOPPED, (),
+         AGAIN, Limit.STOP, "stopped"),
+    Rule(S.STOPPED, REMOVE, StepName.REMOVE_PAUSE, S.REMOVED, (containers_removed,),
+         AGAIN, Limit.REMOVE, "removing"),
 )
 
 CONTAINER_RULES: tuple[Rule[ContainerStatus], ...] = (
-    Rule(
-        C.PENDING,
-        Goal.RUN,
-        StepName.PULL_IMAGE,
-        C.PULLED,
-        limit=Limit.PULL,
-        transition="pulled",
-        yields_to_stop=True,
-    ),
-    Rule(
-        C.PULLED,
-        Goal.RUN,
-        StepName.CREATE_CONTAINER,
-        C.CREATED,
-        waits_for=(sandbox_paused,),
-        limit=Limit.CREATE,
-        transition="created",
-    ),
-    Rule(
-        C.CREATED,
-        Goal.RUN,
-        StepName.START_CONTAINER,
-        C.RUNNING,
-        waits_for=(sandbox_connected, dependencies_met),
-        limit=Limit.START,
-        transition="started",
-    ),
-    Rule(C.PENDING, Goal.STOP, None, C.STOPPED),
-    Rule(C.PULLED, Goal.STOP, None, C.STOPPED),
-    # A start that failed may have started, so CREATED goes down through a stop.
-    Rule(
-        C.CREATED,
-        Goal.STOP,
-        StepName.STOP_CONTAINER,
-        C.STOPPED,
-        waits_for=(dependents_stopped,),
-        on_failure=OnFailure.AGAIN,
-        limit=Limit.STOP,
-        transition="stopped",
-    ),
-    Rule(
-        C.RUNNING,
-        Goal.STOP,
-        StepName.STOP_CONTAINER,
-        C.STOPPED,
-        waits_for=(dependents_stopped,),
-        on_failure=OnFailure.AGAIN,
-        limit=Limit.STOP,
-        transition="stopped",
-    ),
-    Rule(
-        C.STOPPED,
-        Goal.REMOVE,
-        StepName.REMOVE_CONTAINER,
-        C.REMOVED,
-        waits_for=(stop_reported, retention_over),
-        on_failure=OnFailure.AGAIN,
-        limit=Limit.REMOVE,
-        transition="removing",
-    ),
+    Rule(C.PENDING, RUN, StepName.PULL_IMAGE, C.PULLED,
+         limit=Limit.PULL, transition="pulled", yields_to_stop=True),
+    Rule(C.PULLED, RUN, StepName.CREATE_CONTAINER, C.CREATED, (sandbox_paused,),
+         limit=Limit.CREATE, transition="created"),
+    Rule(C.CREATED, RUN, StepName.START_CONTAINER, C.RUNNING, (sandbox_connected, dependencies_met),
+         limit=Limit.START, transition="started"),
+    Rule(C.PENDING, STOP, None, C.STOPPED),
+    Rule(C.PULLED, STOP, None, C.STOPPED),
+    # Here too: what failed to start may run.
+    Rule(C.CREATED, STOP, StepName.STOP_CONTAINER, C.STOPPED, (dependents_stopped,),
+         AGAIN, Limit.STOP, "stopped"),
+    Rule(C.RUNNING, STOP, StepName.STOP_CONTAINER, C.STOPPED, (dependents_stopped,),
+         AGAIN, Limit.STOP, "stopped"),
+    Rule(C.STOPPED, REMOVE, StepName.REMOVE_CONTAINER, C.REMOVED, (stop_reported, retention_over),
+         AGAIN, Limit.REMOVE, "removing"),
 )
+# fmt: on
 
 
 def sandbox_rule(status: SandboxStatus, goal: Goal) -> Rule[SandboxStatus] | None:
@@ -260,6 +174,3 @@ def _applying(rules: tuple[Rule[Status], ...], status: Status, goal: Goal) -> Ru
         if rule.status is status and rule.goal <= goal and not (goal > Goal.RUN and rule.goal is Goal.RUN):
             return rule
     return None
-
-
-Entity = Sandbox | Container
