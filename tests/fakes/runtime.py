@@ -1,9 +1,8 @@
 """A container runtime in memory: containers that run, exit, vanish, fail and hang exactly when a test says so."""
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Literal
 
@@ -16,12 +15,15 @@ from agent.model.errors import (
     CannotStopContainer,
     RuntimeUnavailable,
 )
-from agent.model.ids import ContainerId, TaskArn, TaskId
+from agent.model.ids import ContainerId, TaskId
 from agent.model.observation import PAUSE_NAME, ContainerSnapshot, PulledImage
 from agent.model.spec import TaskSpec
 from agent.model.status import Health
 from agent.ports.clock import Clock
 from agent.ports.runtime import ContainerPlan, PausePlan
+from tests.fakes.runtime_world import FakeImage, World
+
+__all__ = ["FakeImage", "FakeRuntime", "Verb"]
 
 Verb = Literal[
     "check",
@@ -37,40 +39,6 @@ Verb = Literal[
     "leftovers",
     "remove_leftovers",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class FakeImage:
-    """An image and how its process behaves.
-
-    ``exits_with``: it ends at once with this code; None: it runs until it is told to end. ``stops_with``: its
-    exit code when it is told to. ``is_stubborn``: it does not react and is killed, which gives 137.
-    """
-
-    name: str
-    exits_with: int | None = None
-    stops_with: int = 0
-    is_stubborn: bool = False
-
-    @property
-    def pulled(self) -> PulledImage:
-        """What the runtime knows of it when it is present."""
-        digest = hashlib.sha256(self.name.encode()).hexdigest()
-        return PulledImage(image_id=f"sha256:{digest}", digest=f"sha256:{digest[::-1]}")
-
-
-@dataclass(slots=True)
-class _World:
-    """What outlives a restart of the agent."""
-
-    containers: dict[str, ContainerSnapshot] = field(default_factory=dict)
-    images: dict[str, FakeImage] = field(default_factory=dict)
-    image_of: dict[str, FakeImage] = field(default_factory=dict)
-    pause_of: dict[str, ContainerId] = field(default_factory=dict)
-    volumes: dict[str, TaskId] = field(default_factory=dict)
-    cgroups: set[TaskId] = field(default_factory=set)
-    output: dict[ContainerId, list[bytes]] = field(default_factory=dict)
-    next_pid: int = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +60,7 @@ class FakeRuntime:
 
     def __init__(self, clock: Clock, *images: FakeImage) -> None:
         self._clock = clock
-        self._world = _World()
+        self._world = World()
         self.calls: list[tuple[Verb, str]] = []
         self.missing_images: set[str] = set()
         self.is_unavailable = False
@@ -131,7 +99,7 @@ class FakeRuntime:
         async with self._call("ensure_pause_started", plan.docker_name):
             self._world.cgroups.add(plan.task.task_id)
             name, task = plan.docker_name, plan.task
-            self._create(name, task, PAUSE_NAME, FakeImage("pause"))
+            self._world.create(name, task, PAUSE_NAME, FakeImage("pause"), self._clock.now())
             return self._start(name)
 
     async def ensure_created(self, plan: ContainerPlan) -> ContainerSnapshot:
@@ -144,7 +112,9 @@ class FakeRuntime:
             for mount in plan.container.mount_points:
                 if mount.volume in empty:
                     self._world.volumes[f"{plan.task.task_id}-{mount.volume}"] = plan.task.task_id
-            snapshot = self._create(plan.docker_name, plan.task, plan.container.name, image)
+            snapshot = self._world.create(
+                plan.docker_name, plan.task, plan.container.name, image, self._clock.now()
+            )
             self._world.pause_of.setdefault(plan.docker_name, plan.pause_id)
             return snapshot
 
@@ -192,7 +162,7 @@ class FakeRuntime:
             if users:
                 raise CannotRemoveContainer(f"the sandbox of task {task.task_id} is in use by {users}")
             self.vanish(pause_name)
-            self._forget(frozenset({task.task_id}))
+            self._world.forget(frozenset({task.task_id}))
 
     async def observe(self) -> tuple[ContainerSnapshot, ...]:
         """Every container of the world."""
@@ -216,14 +186,14 @@ class FakeRuntime:
     async def leftovers(self, known: frozenset[TaskId]) -> tuple[str, ...]:
         """Volumes and control groups of tasks that are not known."""
         async with self._call("leftovers", ""):
-            return self._leftovers(known)
+            return self._world.leftovers(known)
 
     async def remove_leftovers(self, known: frozenset[TaskId]) -> tuple[str, ...]:
         """Remove them."""
         async with self._call("remove_leftovers", ""):
-            names = self._leftovers(known)
+            names = self._world.leftovers(known)
             owners = {*self._world.volumes.values(), *self._world.cgroups}
-            self._forget(frozenset(owners - known))
+            self._world.forget(frozenset(owners - known))
             return names
 
     async def read(
@@ -349,31 +319,6 @@ class FakeRuntime:
     def _call(self, verb: Verb, subject: str) -> "_Call":
         return _Call(self, verb, subject)
 
-    def _create(self, name: str, task: TaskSpec, container: str, image: FakeImage) -> ContainerSnapshot:
-        found = self._world.containers.get(name)
-        if found is not None:
-            if (found.task_arn, found.container_name) != (task.arn, container):
-                raise CannotCreateContainer(
-                    f"the name {name} is taken by container {found.container_name} of task {found.task_arn}, "
-                    f"wanted for {container} of {task.arn}"
-                )
-            return self._seen(name)
-        now = self._clock.now()
-        made = ContainerSnapshot(
-            container_id=ContainerId(hashlib.sha256(name.encode()).hexdigest()),
-            docker_name=name,
-            task_arn=TaskArn(task.arn),
-            container_name=container,
-            observed_at=now,
-            is_running=False,
-            was_started=False,
-            created_at=now,
-            image_id=image.pulled.image_id,
-        )
-        self._world.image_of[name] = image
-        self._world.containers[name] = made
-        return made
-
     def _start(self, name: str) -> ContainerSnapshot:
         found = self._world.containers[name]
         if not found.was_started:
@@ -401,15 +346,6 @@ class FakeRuntime:
             return
         for queue in self._listeners:
             queue.put_nowait(snapshot)
-
-    def _leftovers(self, known: frozenset[TaskId]) -> tuple[str, ...]:
-        volumes = [name for name, owner in self._world.volumes.items() if owner not in known]
-        return tuple(sorted([*volumes, *(f"/ecs/{one}" for one in self._world.cgroups - known)]))
-
-    def _forget(self, tasks: frozenset[TaskId]) -> None:
-        self._world.cgroups -= tasks
-        for name in [name for name, owner in self._world.volumes.items() if owner in tasks]:
-            del self._world.volumes[name]
 
 
 class _Call:
