@@ -218,6 +218,7 @@ def test_nothing_grows_over_many_requests(host: Host) -> None:
 
     for _ in range(20):
         host.ask(host.call("ADD"), host.call("DEL"))
+    wait_until(lambda: host.children() == [])
     before = (host.descriptors(), resident_kb())
     for _ in range(150):
         host.ask(host.call("ADD"), host.call("DEL"))
