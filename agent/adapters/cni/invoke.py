@@ -78,10 +78,29 @@ async def _start(path: Path, arguments: tuple[str, ...], environment: Mapping[st
 
 
 async def _spawn(path: Path, arguments: tuple[str, ...], environment: Mapping[str, str]) -> "_Run":
+    loop = asyncio.get_running_loop()
+    spawning = loop.create_task(_exec(path, arguments, environment))
+    try:
+        return await asyncio.shield(spawning)
+    except asyncio.CancelledError:
+        # Cancelled in the middle, asyncio would kill the plugin alone and wait for whoever holds its output.
+        spawning.add_done_callback(_kill_group)
+        await asyncio.wait((spawning,))
+        if spawning.exception() is None:
+            await spawning.result().end()
+        raise
+
+
+async def _exec(path: Path, arguments: tuple[str, ...], environment: Mapping[str, str]) -> "_Run":
     _, run = await asyncio.get_running_loop().subprocess_exec(
         _Run, str(path), *arguments, env=dict(environment), cwd="/", process_group=0
     )
     return run
+
+
+def _kill_group(spawning: "asyncio.Task[_Run]") -> None:
+    if spawning.exception() is None:
+        spawning.result().kill()
 
 
 class _Run(asyncio.SubprocessProtocol):
@@ -164,12 +183,16 @@ class _Run(asyncio.SubprocessProtocol):
             if self._patience is not None:
                 self._patience.cancel()
             if not self._exited.is_set() or self._open:
-                self._signal(signal.SIGKILL)
+                self.kill()
             self._live().close()
             # Reaped and closed: nothing is left when the caller goes on.
             _, surviving = await asyncio.wait((self._closed,), timeout=_DEATH_LIMIT_S)
             if surviving:
                 log.warning("plugin.survived", pid=self._live().get_pid(), limit_s=_DEATH_LIMIT_S)
+
+    def kill(self) -> None:
+        """Kill the whole group at once."""
+        self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
         try:

@@ -24,6 +24,20 @@ def script(tmp_path):
     return write
 
 
+def marked(mark: Path) -> list[int]:
+    """Live processes that have the mark in their environment."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and f"MARK={mark}".encode() in (entry / "environ").read_bytes().split(
+                b"\0"
+            ):
+                found.append(int(entry.name))
+        except OSError:
+            continue  # it has just ended
+    return found
+
+
 async def until_gone(pid: int) -> None:
     async with asyncio.timeout(5):
         while is_alive(pid):
@@ -95,6 +109,20 @@ async def test_a_cancelled_call_leaves_no_process(script, tmp_path):
     assert running.cancelled()
     await until_gone(pid)
     await until_gone(child)
+
+
+async def test_a_call_that_is_cancelled_at_any_moment_ends_soon_and_leaves_no_process(script, tmp_path):
+    hanging = script("sleep 300 & wait")
+    for turns in range(12):
+        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+            running = group.create_task(run_plugin(hanging, {"MARK": str(tmp_path)}, b"", 60))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            running.cancel()
+        assert running.cancelled()
+    async with asyncio.timeout(5):
+        while marked(tmp_path):
+            await asyncio.sleep(0.005)
 
 
 async def test_a_grandchild_that_keeps_the_output_open_neither_delays_nor_survives(script, tmp_path):
