@@ -1,0 +1,200 @@
+"""The machine around the agent: what is on it, what tasks left behind, and how to take everything away."""
+
+import asyncio
+import contextlib
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from docker import APIClient
+from docker.errors import NotFound
+from pyroute2 import IPRoute
+
+from agent.adapters.host.plumbing import HostPlumbing
+from agent.adapters.host.rules import FirewallPlan
+from agent.adapters.local.vpc.plan import default_plan
+from agent.adapters.local.vpc.vpc import SimulatedVpc
+from tests.e2e.agent_process import Agent, eventually
+
+ACCOUNT = "111122223333"
+"""The default of BERTH_ACCOUNT_ID: it seeds the ids of the simulated VPC."""
+
+CGROUPS = Path("/sys/fs/cgroup")
+LINKS = Path("/sys/class/net")
+NAMESPACES = Path("/run/netns")
+
+Things = Mapping[str, frozenset[str]]
+"""Names of what is on the machine, by kind."""
+
+
+def everything(docker: APIClient) -> Things:
+    """What an agent could leave on a machine."""
+    return {
+        "namespace": frozenset(_names(NAMESPACES)),
+        "link": frozenset(_names(LINKS)),
+        "control group": frozenset(control_groups()),
+        "container": frozenset(each["Id"] for each in docker.containers(all=True)),
+        "volume": frozenset(each["Name"] for each in docker.volumes()["Volumes"] or ()),
+        "mount": frozenset(_mounted_namespaces()),
+        "firewall": frozenset(_firewall()),
+        "plugin process": frozenset(_plugin_processes()),
+        **_kernel_routing(),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What was on the machine before."""
+
+    before: Things
+
+    def differences(self, docker: APIClient, *, seconds: float = 15.0) -> dict[str, frozenset[str]]:
+        """What is there now and was not before. Things that only pass by are waited for, and do not count."""
+        until = time.monotonic() + seconds
+        lasting: dict[str, frozenset[str]] | None = None
+        while True:
+            now = everything(docker)
+            new = {kind: names - self.before[kind] for kind, names in now.items()}
+            lasting = new if lasting is None else {kind: new[kind] & names for kind, names in lasting.items()}
+            left = {kind: names for kind, names in lasting.items() if names}
+            if not left or time.monotonic() > until:
+                return left
+            time.sleep(0.2)
+
+
+def remains_of_tasks(docker: APIClient, agent: Agent, before: Things) -> dict[str, list[str]]:
+    """What there still is of this agent's tasks, the agent's own things left out."""
+    mine = {"label": [f"com.amazonaws.ecs.cluster={agent.cluster}"]}
+    found = {
+        "container": [each["Names"][0] for each in docker.containers(all=True, filters=mine)],
+        "volume": [each["Name"] for each in docker.volumes(filters=mine)["Volumes"] or ()],
+        "control group": sorted(set(control_groups()) - before["control group"]),
+        "port of the task bridge": _names(LINKS / "ecs-bridge/brif"),
+        "network interface": [
+            name for name in _names(LINKS) if name.startswith("berth-") and name not in before["link"]
+        ],
+    }
+    return {kind: names for kind, names in found.items() if names}
+
+
+def control_groups() -> list[str]:
+    """Control groups of tasks, in all hierarchies."""
+    return sorted(
+        str(group)
+        for parent in (
+            CGROUPS,
+            *(each for each in CGROUPS.iterdir() if each.is_dir() and not each.is_symlink()),
+        )
+        for group in parent.glob("ecs/*/")
+    )
+
+
+def processes_below(groups: list[Path]) -> list[int]:
+    """The processes in these control groups and in those below them."""
+    found: list[int] = []
+    for group in groups:
+        for place in (group, *group.glob("**/")):
+            with contextlib.suppress(FileNotFoundError, OSError):
+                found += [int(line) for line in (place / "cgroup.procs").read_text().split()]
+    return found
+
+
+def sweep(docker: APIClient, agent: Agent, before: Things) -> None:
+    """Take away everything of the agent and of its tasks, however it ended."""
+    agent.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        agent.stop()
+    mine = {"label": [f"com.amazonaws.ecs.cluster={agent.cluster}"]}
+    for each in docker.containers(all=True, filters=mine):
+        with contextlib.suppress(NotFound):
+            docker.remove_container(each["Id"], v=True, force=True)
+    for each in docker.volumes(filters=mine)["Volumes"] or ():
+        docker.remove_volume(each["Name"])
+    asyncio.run(_remove_network(agent))
+    for path in sorted(set(control_groups()) - before["control group"]):
+        eventually(f"{path} can be removed", lambda path=path: _is_removed(Path(path)), seconds=5)
+
+
+async def _remove_network(agent: Agent) -> None:
+    plan = default_plan("us-east-1", seed=ACCOUNT, ipv4_cidr=agent.settings["BERTH_VPC_CIDR"])
+    vpc = SimulatedVpc(plan, namespace=agent.settings["BERTH_VPC_NAMESPACE"])
+    try:
+        await vpc.destroy()
+    finally:
+        await vpc.aclose()
+    until = time.monotonic() + 5
+    # the ports of removed containers go a moment after them
+    while (LINKS / "ecs-bridge").exists() and time.monotonic() < until:
+        await HostPlumbing(FirewallPlan(), _Silence()).remove()
+        await asyncio.sleep(0.05)
+
+
+class _Silence:
+    """Nobody listens to the health of an agent that is being removed."""
+
+    def report(self, component: str, problem: str | None) -> None:
+        """Forget it."""
+
+
+def _is_removed(group: Path) -> bool:
+    with contextlib.suppress(OSError):
+        for below in sorted(group.glob("**/"), reverse=True):
+            below.rmdir()
+    return not group.exists()
+
+
+def _names(directory: Path) -> list[str]:
+    try:
+        return sorted(each.name for each in directory.iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def _mounted_namespaces() -> list[str]:
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [line.split(" ")[4] for line in lines if " - nsfs " in line]
+
+
+def _firewall() -> list[str]:
+    listed = subprocess.run(
+        ["nft", "--stateless", "list", "ruleset"], capture_output=True, text=True, check=True
+    ).stdout
+    found, table = [], ""
+    for line in listed.splitlines():
+        if line.startswith("table "):
+            table = line.removesuffix(" {")
+        found.append(f"{table}: {line.strip()}")
+    return found
+
+
+def _plugin_processes() -> list[str]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            if any(b"/ecs-" in word and b"/cni/" in word for word in words):
+                found.append(f"{process.name} {b' '.join(words).decode(errors='replace')}")
+    return found
+
+
+def _kernel_routing() -> dict[str, frozenset[str]]:
+    with IPRoute() as kernel:
+        addresses = [
+            f"{each.get('address')}/{each['prefixlen']} on {each['index']}" for each in kernel.get_addr()
+        ]
+        rules = [_shown(each) for each in kernel.get_rules()]
+        routes = [
+            f"{_shown(each)} to {each.get('dst')}/{each['dst_len']} dev {each.get('oif')}"
+            for each in kernel.get_routes()
+        ]
+    return {"address": frozenset(addresses), "rule": frozenset(rules), "route": frozenset(routes)}
+
+
+def _shown(message: Any) -> str:
+    words = [
+        f"{name}={message.get(name)}" for name in ("family", "priority", "table", "fwmark", "iif", "src")
+    ]
+    return " ".join(words)
