@@ -46,6 +46,9 @@ class RuntimeStage(Protocol):
     def unreachable(self) -> ContainerRuntime:
         """A runtime whose daemon is not there."""
 
+    async def settled(self, docker_name: str) -> None:
+        """Return when the process of ``waiting`` has got as far as to hear what it is told."""
+
     async def kill(self, docker_name: str) -> None:
         """The container's process dies from outside."""
 
@@ -247,6 +250,7 @@ class RuntimeContract:
         plan = plan_of(task, pause)
         await stage.runtime.ensure_created(plan)
         await stage.runtime.ensure_started(plan.docker_name)
+        await stage.settled(plan.docker_name)
         stopped = await stage.runtime.ensure_stopped(plan.docker_name, timedelta(seconds=20))
         assert stopped is not None
         assert not stopped.is_running

@@ -34,6 +34,9 @@ class FakeStage:
         absent.is_unavailable = True
         return absent
 
+    async def settled(self, docker_name: str) -> None:
+        assert docker_name in self.runtime.running
+
     async def kill(self, docker_name: str) -> None:
         self.runtime.exit(docker_name, 137)
 

@@ -153,6 +153,11 @@ class DockerStage:
         self.others.append(absent)
         return absent
 
+    async def settled(self, docker_name: str) -> None:
+        async with asyncio.timeout(20):
+            while b"ready" not in await asyncio.to_thread(self.client.logs, docker_name):
+                await asyncio.sleep(0.02)
+
     async def kill(self, docker_name: str) -> None:
         await asyncio.to_thread(self.client.kill, docker_name)
 
