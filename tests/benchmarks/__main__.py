@@ -1,0 +1,36 @@
+"""``python -m tests.benchmarks [NAME...]``: measures, prints one table, and writes ``build/bench.json``."""
+
+import importlib
+import sys
+
+from tests.benchmarks.figures import Figure, table, write
+from tests.benchmarks.stage import TREE, Unmeasurable
+
+ALL = ("plugins", "launch", "footprint")
+MORE = ("trace",)
+"""Only on demand: it prints where the time of a launch goes, which is no figure."""
+
+
+def main(chosen: list[str]) -> int:
+    """Run the chosen benchmarks, or all. The exit code: 1 if one could not be done."""
+    unknown = set(chosen) - {*ALL, *MORE}
+    if unknown:
+        print(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join((*ALL, *MORE))}", file=sys.stderr)
+        return 2
+    figures: list[Figure] = []
+    failed = False
+    for name in chosen or ALL:
+        print(f"measuring: {name}", file=sys.stderr, flush=True)
+        try:
+            figures += importlib.import_module(f"tests.benchmarks.{name}").measure()
+        except Unmeasurable as why:
+            print(f"{name}: {why}", file=sys.stderr)
+            failed = True
+    if figures:
+        print(table(figures))
+        write(TREE / "build/bench.json", figures)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,93 @@
+"""From RunTask to RUNNING, and from StopTask to STOPPED, as ratios to bare Docker doing the same."""
+
+import sys
+import time
+
+from tests.benchmarks.figures import Figure, high, median, table
+from tests.benchmarks.floor import SLOTS, Floor
+from tests.benchmarks.stage import BenchAgent, bench_agent
+
+SINGLES = 20
+BURSTS = ((20, 2), (50, 2))
+"""How many tasks at once, and how often."""
+
+QUIET = 0.3
+"""Seconds before each launch: the kernel still tidies up after the one before."""
+
+
+def measure() -> list[Figure]:
+    """Floor and agent take turns, so that the rest of the machine disturbs both alike."""
+    with bench_agent() as agent:
+        warm = agent.run(1)
+        agent.await_status(warm, "RUNNING", every=0.1)
+        floor = Floor(agent)
+        try:
+            agent.end(warm)
+            figures = _told(_singles(agent, floor))
+            for count, rounds in BURSTS:
+                figures += _told(_bursts(agent, floor, count, rounds))
+        finally:
+            floor.close()
+    return figures
+
+
+def _told(figures: list[Figure]) -> list[Figure]:
+    """It takes minutes: what is known is said at once."""
+    print(table(figures), file=sys.stderr, flush=True)
+    return figures
+
+
+def _singles(agent: BenchAgent, floor: Floor) -> list[Figure]:
+    """One task after the other. The clock stops when a client that polls every 5 ms sees the status."""
+    starts: list[float] = []
+    stops: list[float] = []
+    bare_starts: list[float] = []
+    bare_stops: list[float] = []
+    for _ in range(SINGLES):
+        time.sleep(QUIET)
+        bare_starts.append(1000 * floor.launch(1))
+        time.sleep(QUIET)
+        bare_stops.append(1000 * floor.stop())
+        floor.clear()
+        time.sleep(QUIET)
+        began = time.perf_counter()
+        arns = agent.run(1)
+        agent.await_status(arns, "RUNNING", every=0.005)
+        starts.append(1000 * (time.perf_counter() - began))
+        time.sleep(QUIET)
+        began = time.perf_counter()
+        agent.ask("StopTask", cluster=agent.cluster, task=arns[0])
+        agent.await_status(arns, "STOPPED", every=0.005)
+        stops.append(1000 * (time.perf_counter() - began))
+        agent.await_removal()
+    return [
+        Figure("launch.single", median(starts), "ms", median(bare_starts), peer=1.7),
+        Figure("launch.single.p95", high(starts), "ms", high(bare_starts)),
+        Figure("launch.stop", median(stops), "ms", median(bare_stops)),
+    ]
+
+
+def _bursts(agent: BenchAgent, floor: Floor, count: int, rounds: int) -> list[Figure]:
+    """Many tasks at once: from the first RunTask until the control plane knows that the last one runs."""
+    lasted: list[float] = []
+    halves: list[float] = []
+    bare: dict[int, list[float]] = {slots: [] for slots in SLOTS}
+    for _ in range(rounds):
+        for slots, took in bare.items():
+            time.sleep(QUIET)
+            took.append(floor.launch(count, slots))
+            floor.clear()
+        time.sleep(QUIET)
+        began = time.time()
+        arns = agent.run(count)
+        agent.await_status(arns, "RUNNING", every=0.25)
+        running = sorted(at - began for at in agent.noted_at(arns, "status.running"))
+        lasted.append(running[-1])
+        halves.append(running[len(running) // 2])
+        agent.end(arns)
+    least = min(median(took) for took in bare.values())
+    peers = {20: 1.5, 50: 1.4}
+    return [
+        Figure(f"launch.burst{count}", median(lasted), "s", least, peer=peers[count]),
+        Figure(f"launch.burst{count}.half", median(halves), "s"),
+    ]
