@@ -114,8 +114,15 @@ async def _reach_runtime(parts: Parts) -> None:
 
 
 async def _serve_credentials(parts: Parts, served: Served) -> None:
-    async for listener in parts.plumbing.listeners():
-        await served.listen(listener.interface, listener.socket)
+    try:
+        async for listener in parts.plumbing.listeners():
+            await served.listen(listener.interface, listener.socket)
+    except CannotStart as error:
+        raise CannotStart(
+            f"{error}. Or choose another port with BERTH_ENDPOINT_PORT: tasks find the agent at port 80 all "
+            "the same",
+            is_final=error.is_final,
+        ) from error
 
 
 def _introspection(parts: Parts) -> web.Application:

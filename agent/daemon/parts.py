@@ -83,7 +83,7 @@ def build(settings: Settings) -> Parts:
         runtime=runtime,
         network=network,
         interfaces=interfaces,
-        plumbing=HostPlumbing(FirewallPlan(local_routes=routes), health),
+        plumbing=HostPlumbing(FirewallPlan(port=settings.endpoint_port, local_routes=routes), health),
         checkpoints=checkpoints,
         credentials=credentials,
         vpc=vpc,
@@ -151,8 +151,9 @@ def _cni_settings(settings: Settings) -> CniSettings:
         ipam_dir=settings.run_directory / "ipam",
         log_file=settings.data_directory / "cni-plugins.log",
         log_level=settings.log_level,
-        attach_limit=settings.attach_limit,
-        detach_limit=settings.detach_limit,
+        # less than the step may take, so that a hanging plugin is named before the step is given up
+        attach_limit=settings.attach_limit * 0.75,
+        detach_limit=settings.detach_limit * 0.75,
     )
 
 
@@ -186,5 +187,8 @@ def _local_backend(settings: Settings, clock: SystemClock) -> tuple[SimulatedVpc
         interfaces=settings.max_interfaces,
         architecture=_ECS_ARCHITECTURES[_architecture()],
         pull_behavior=settings.pull_behavior,
+        interface_wait=settings.interface_wait_limit,
+        has_instance_interface=settings.instance_interface,
+        attributes=settings.instance_attributes,
     )
     return vpc, LocalBackend(options, plan, vpc, clock)

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from agent.model.errors import BadSettings
-from agent.model.spec import PullBehavior
+from agent.model.spec import Pairs, PullBehavior
 from agent.model.state import Policy
 from agent.settings.ineffective import FOR_LIBRARIES, INEFFECTIVE
 from agent.settings.kinds import Address
@@ -68,6 +68,7 @@ class Settings:
     docker_host: str
 
     reserved_memory: int
+    instance_attributes: Pairs
     max_interfaces: int
 
     create_limit: timedelta
@@ -78,6 +79,7 @@ class Settings:
     attach_limit: timedelta
     detach_limit: timedelta
     remove_limit: timedelta
+    interface_wait_limit: timedelta
     dependency_wait_limit: timedelta
     unavailable_limit: timedelta
     retention: timedelta
@@ -98,6 +100,8 @@ class Settings:
     vpc_network: IPv4Network
     vpc_namespace: str
 
+    instance_interface: bool
+    endpoint_port: int
     credentials_source: str
     sts_endpoint: str | None
     api_address: Address
@@ -170,7 +174,7 @@ class Settings:
 
 def environment() -> Mapping[str, str]:
     """A copy of the process's environment."""
-    return dict(os.environ)  # noqa: TID251 - the one place
+    return dict(os.environ)
 
 
 def this_machine() -> Machine:

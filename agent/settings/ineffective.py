@@ -32,7 +32,6 @@ INEFFECTIVE: tuple[Ineffective, ...] = (
     Ineffective("ECS_BACKEND_HOST", _ECS),
     Ineffective("ECS_RESERVED_PORTS", _PORTS),
     Ineffective("ECS_RESERVED_PORTS_UDP", _PORTS, holds="[]"),
-    Ineffective("ECS_INSTANCE_ATTRIBUTES", "attributes of your own come with placement by attribute, later"),
     Ineffective("ECS_AVAILABLE_LOGGING_DRIVERS", "the local backend refuses log drivers that it lacks"),
     Ineffective("ECS_HOST_DATA_DIR", _CONTAINER),
     Ineffective("ECS_CHECKPOINT", _ALWAYS, holds="true"),

@@ -227,6 +227,18 @@ def _is_text(item: object, expected: str) -> bool:
     return True
 
 
+def _read_text_map(text: str) -> tuple[tuple[str, str], ...]:
+    expected = 'a JSON object of strings such as {"rack":"7"}'
+    value = _read_json(text, expected)
+    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+        raise BadValue(expected)
+    return tuple(sorted(value.items()))
+
+
+def _show_map(value: tuple[tuple[str, str], ...]) -> str:
+    return json.dumps(dict(value), separators=(",", ":"))
+
+
 def _show_truth(value: bool) -> str:
     return "true" if value else "false"
 
@@ -259,5 +271,6 @@ ACCOUNT = Kind("account", "an account id of twelve digits", _read_account)
 CLUSTER = Kind("name or ARN", "a cluster name or a cluster ARN", _read_cluster)
 NAME = Kind("name", "a name of at most 64 letters, digits, dots, hyphens and underscores", _read_name)
 REGION = Kind("region", "a region such as us-east-1", _read_region)
+TEXT_MAP = Kind("JSON object", 'a JSON object of strings such as {"rack":"7"}', _read_text_map, _show_map)
 NETWORKS = Kind("JSON list", 'a JSON list of networks such as ["10.0.0.0/8"]', _read_networks, _show_list)
 PULL_BEHAVIOR = Kind("word", _PULL_BEHAVIORS, _read_pull_behavior)

@@ -22,6 +22,7 @@ from agent.settings.kinds import (
     PATH,
     PULL_BEHAVIOR,
     REGION,
+    TEXT_MAP,
     TRUTH,
     URL,
     WHOLE,
@@ -125,6 +126,8 @@ VARIABLES: tuple[Variable, ...] = (
     # --- what this machine offers
     Variable("ECS_RESERVED_MEMORY", "reserved_memory", MEBIBYTES, "0",
              "MiB of this machine that tasks do not get.", json_keys=("ReservedMemory",)),
+    Variable("ECS_INSTANCE_ATTRIBUTES", "instance_attributes", TEXT_MAP, "{}",
+             "Attributes of your own on the container instance.", json_keys=("InstanceAttributes",)),
     Variable("BERTH_MAX_INTERFACES", "max_interfaces", WHOLE, "120",
              "How many network interfaces (so: awsvpc tasks) this machine takes.", low=1, high=4000),
     # --- patience
@@ -149,6 +152,9 @@ VARIABLES: tuple[Variable, ...] = (
              "How long detaching a task's network may take before it is tried again.", low=_seconds(1)),
     Variable("BERTH_REMOVE_LIMIT", "remove_limit", DURATION, "5m",
              "How long removing a container may take before it is tried again.", low=_seconds(1)),
+    Variable("BERTH_INTERFACE_WAIT_LIMIT", "interface_wait_limit", DURATION, "5m",
+             "How long a task's network interface may take to appear on this machine; after that the task "
+             "is stopped with that reason.", low=_seconds(1)),
     Variable("BERTH_DEPENDENCY_WAIT_LIMIT", "dependency_wait_limit", DURATION, "24h",
              "How long a container waits for its `dependsOn`, unless the container it waits for has a "
              "`startTimeout`.", low=_seconds(1)),
@@ -202,7 +208,13 @@ VARIABLES: tuple[Variable, ...] = (
              "The addresses of the simulated VPC."),
     Variable("BERTH_VPC_NAMESPACE", "vpc_namespace", NAME, "berth-vpc",
              "Name of the network namespace that routes between the subnets of the simulated VPC."),
+    Variable("BERTH_INSTANCE_INTERFACE", "instance_interface", TRUTH, "true",
+             "Whether this machine has an interface in the simulated VPC, so that you can reach tasks from"
+             " its shell."),
     # --- credentials and endpoints
+    Variable("BERTH_ENDPOINT_PORT", "endpoint_port", WHOLE, "80",
+             "The port on which the agent really listens for tasks. They find it at port 80 whatever it "
+             "is; another one leaves port 80 of this machine to other programs.", low=1, high=65535),
     Variable("BERTH_CREDENTIALS_SOURCE", "credentials_source", choice("development", "sts"), "development",
              "Where role credentials come from. `development`: obviously fake, offline. `sts`: AssumeRole "
              "with the credentials of this machine."),

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -29,7 +30,7 @@ from agent.model.desired import DesiredTasks, WantedTask
 from agent.model.errors import BackendUnavailable, CannotStart, ReportRejected
 from agent.model.ids import task_id
 from agent.model.report import TaskReport
-from agent.model.spec import PullBehavior, TaskSpec
+from agent.model.spec import Pairs, PullBehavior, TaskSpec
 from agent.ports.clock import Clock
 
 log = structlog.get_logger()
@@ -42,7 +43,8 @@ _TIDY = 60.0
 class LocalOptions:
     """What the local backend is told. Tasks may take ``cpu`` (1024 units per core) and ``memory`` (MiB).
 
-    ``architecture``: ``X86_64`` or ``ARM64``. ``mtu`` None: the VPC's default.
+    ``architecture``: ``X86_64`` or ``ARM64``. ``mtu`` None: the VPC's default. ``interface_wait``: how long a
+    task's interface may take to appear. ``attributes``: of the operator's own, on the container instance.
     """
 
     data_dir: Path
@@ -56,6 +58,9 @@ class LocalOptions:
     architecture: str = "X86_64"
     pull_behavior: PullBehavior = PullBehavior.DEFAULT
     mtu: int | None = None
+    interface_wait: timedelta = timedelta(minutes=5)
+    has_instance_interface: bool = True
+    attributes: Pairs = ()
     agent_hash: str = ""
     docker_version: str = ""
 
@@ -66,10 +71,11 @@ class LocalBackend:
     def __init__(self, options: LocalOptions, plan: VpcPlan, vpc: ElasticNetwork, clock: Clock) -> None:
         identity = Identity(options.region, options.account, options.cluster)
         self.node = Node(
-            place=Place(identity, plan, options.pull_behavior, options.mtu),
+            place=Place(identity, plan, options.pull_behavior, options.mtu, options.interface_wait),
             resources=Resources(options.cpu, options.memory, options.interfaces),
             versions=Versions(options.agent_version, options.agent_hash, options.docker_version),
             architecture=options.architecture,
+            own_attributes=options.attributes,
         )
         self._options = options
         self._vpc = vpc
@@ -236,7 +242,8 @@ class LocalBackend:
         await self._store.open(options.cluster)
         self._instance = await self._store.transact(lambda ledger: _register(ledger, options.cluster))
         await self._vpc.ensure()
-        await self._vpc.ensure_instance_interface(self.node.interface)
+        if self._options.has_instance_interface:
+            await self._vpc.ensure_instance_interface(self.node.interface)
         await self._keeper.remove_orphans()
 
     async def _wanted(self) -> tuple[tuple[WantedTask, ...], bool]:

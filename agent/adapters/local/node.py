@@ -10,6 +10,7 @@ from agent.adapters.local.ledger import Ledger, Usage
 from agent.adapters.local.records import Document, InstanceRecord
 from agent.adapters.local.vpc.addresses import choose_ipv4, choose_ipv6, eni_id, mac_address
 from agent.adapters.local.vpc.plan import InterfacePlan, SubnetPlan, VpcPlan, aws_id
+from agent.model.spec import Pairs
 
 _OLD = "com.amazonaws.ecs.capability."
 _NEW = "ecs.capability."
@@ -58,6 +59,7 @@ class Node:
     versions: Versions
     architecture: str = "X86_64"
     capabilities: tuple[str, ...] = CAPABILITIES
+    own_attributes: Pairs = ()
 
     @property
     def identity(self) -> Identity:
@@ -90,6 +92,7 @@ class Node:
             ("ecs.subnet-id", self.subnet.subnet_id),
             ("ecs.vpc-id", self.vpc.vpc_id),
             *((name, None) for name in self.capabilities),
+            *self.own_attributes,
         )
 
 

@@ -1,6 +1,7 @@
 """From a definition, its overrides and an interface to the ``TaskSpec`` that the agent gets."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from ipaddress import IPv4Interface, IPv6Interface
 
 from agent.adapters.local.definitions.overrides import applied
@@ -41,12 +42,16 @@ _PERMISSIONS = {"read": "r", "write": "w", "mknod": "m"}
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What is the same for every task of this machine. ``mtu`` None: the interface's own."""
+    """What is the same for every task of this machine.
+
+    ``mtu`` None: the interface's own. ``attach_limit``: how long an interface may take to appear.
+    """
 
     identity: Identity
     vpc: VpcPlan
     pull_behavior: PullBehavior = PullBehavior.DEFAULT
     mtu: int | None = None
+    attach_limit: timedelta = timedelta(minutes=5)
 
 
 def task_spec(

@@ -24,7 +24,6 @@ from agent.adapters.local.vpc.errors import SubnetExhausted
 
 ADDRESS_REST = timedelta(seconds=30)
 """How long a released address is not given again: peers still remember whose it was."""
-ATTACH_LIMIT = timedelta(minutes=5)
 
 _MOST_AT_ONCE = 10
 _LONGEST_NAME = 255
@@ -210,7 +209,7 @@ def _interface(desk: Desk, order: _Order, task_id: str) -> AttachmentRecord | No
             ipv4_address=address,
             ipv6_address=address_v6,
             created_at=now,
-            expires_at=now + ATTACH_LIMIT,
+            expires_at=now + desk.node.place.attach_limit,
         )
     return None
 
