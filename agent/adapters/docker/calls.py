@@ -14,6 +14,7 @@ from agent.ports.clock import Clock
 Answer = tuple[Document, datetime]
 """An inspect answer and when it was asked for."""
 
+BAD_REQUEST = 400
 CONFLICT = 409
 
 
@@ -82,11 +83,15 @@ def remove(client: APIClient, name: str) -> None:
 
 
 def inspect_image(client: APIClient, image: str) -> Document | None:
-    """Look at an image; None if it is not there."""
+    """Look at an image; None if it is not there, which is also true of a name that no image can have."""
     try:
         return dict(client.inspect_image(image))  # type: ignore[no-untyped-call]
-    except ImageNotFound:
+    except NotFound:
         return None
+    except APIError as error:
+        if error.status_code == BAD_REQUEST:
+            return None
+        raise
 
 
 def create_volume(client: APIClient, name: str, labels: Mapping[str, str]) -> None:

@@ -17,6 +17,7 @@ class Refusal(Enum):
     AUTHENTICATION = "authentication"
     MISSING = "missing"
     NETWORK = "network"
+    INVALID = "invalid"
     OTHER = "other"
 
 
@@ -67,6 +68,8 @@ def classify(text: str, status: int | None) -> Refusal:
     # Registries answer "denied" also for what does not exist, as long as one has not logged in.
     if any(each in lower for each in _AUTHENTICATION):
         return Refusal.AUTHENTICATION
+    if "invalid reference format" in lower:
+        return Refusal.INVALID
     if any(each in lower for each in _NETWORK):
         return Refusal.NETWORK
     if status == _NOT_FOUND or any(each in lower for each in _MISSING):
@@ -110,6 +113,7 @@ _MISSING = ("manifest unknown", "not found", "does not exist", "repository name 
 _HINTS = {
     Refusal.AUTHENTICATION: "The registry does not let the task pull the image; check the login it uses.",
     Refusal.MISSING: "The image does not exist in the registry; check its name and tag.",
+    Refusal.INVALID: "The image's name is not a valid reference; expected registry/repository:tag.",
     Refusal.NETWORK: "The registry cannot be reached; check this machine's network, name servers and proxy.",
 }
 _PRESIGNED = re.compile(r"https?://[^\s\"']*X-Amz-[^\s\"']*")

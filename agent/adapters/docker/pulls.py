@@ -23,7 +23,7 @@ from agent.model.errors import CannotPullImage, RuntimeUnavailable, StepTimedOut
 
 log = structlog.get_logger()
 
-_HOPELESS = frozenset({Refusal.AUTHENTICATION, Refusal.MISSING})
+_HOPELESS = frozenset({Refusal.AUTHENTICATION, Refusal.MISSING, Refusal.INVALID})
 _LOOK_SECONDS = 0.5
 
 

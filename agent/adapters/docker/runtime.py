@@ -142,11 +142,12 @@ class DockerRuntime:
         """Make control group and pause container, start it."""
         groups = self._ready_groups()
         name = plan.docker_name
-        document = pause_document(plan, self._settings, groups.parent_for(plan.task.task_id))
+        parent = groups.parent_for(plan.task.task_id)
         self._leftovers.protect(plan.task.task_id)
 
         def make(client: APIClient) -> Answer | None:
             groups.ensure(plan.task)
+            document = pause_document(plan, self._settings, parent, self._pause.image_id)
             return create(client, name, document, self._clock)
 
         async with self._turn(name, self._limits.create) as turn:

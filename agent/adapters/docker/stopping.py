@@ -9,11 +9,12 @@ from math import ceil
 from pathlib import Path
 
 import structlog
+from docker import APIClient
 
 from agent.adapters.docker.calls import inspect, stop
 from agent.adapters.docker.connection import Connection, Lane
 from agent.adapters.docker.errors import timed_out, translated
-from agent.adapters.docker.processes import is_empty, kill_all, processes_in, wait_until_empty
+from agent.adapters.docker.processes import kill_all, processes_in, wait_until_empty
 from agent.adapters.docker.settings import DockerSettings
 from agent.adapters.docker.snapshot import snapshot_of
 from agent.adapters.docker.threads import DeadlinePassed, QueueFull, Turn
@@ -71,18 +72,18 @@ class Stopper:
 
         Raise ``cause`` where nothing can be known, ``RuntimeUnavailable`` if Docker does not answer either.
         """
-        groups = () if seen is None else self._groups_of(seen)
-        if seen is None or not groups:
+        left = None
+        if seen is not None:
+            job = self._connection.begin(
+                Lane.LOCAL, lambda _: _killed(self._groups_of(seen)), limit=_LOCAL_LIMIT
+            )
+            left = await self._connection.finish(job, limit=_LOCAL_LIMIT, transition="stopped")
+        if seen is None or left is None:
             raise await self._without_proof(cause)
-        job = self._connection.begin(
-            Lane.LOCAL, lambda _: kill_all(groups, _KILL_SECONDS), limit=_LOCAL_LIMIT
-        )
-        is_gone = await self._connection.finish(job, limit=_LOCAL_LIMIT, transition="stopped")
-        log.warning("container.killed", docker_name=seen.docker_name, cause=str(cause), is_gone=is_gone)
-        if not is_gone:
-            left = sorted(set().union(*map(processes_in, groups)))
+        log.warning("container.killed", docker_name=seen.docker_name, cause=str(cause), left=sorted(left))
+        if left:
             raise CannotStopContainer(
-                f"processes {left} of container {seen.container_name} do not end even when killed"
+                f"processes {sorted(left)} of container {seen.container_name} do not end even when killed"
             ) from cause
         return await self._after_kill(seen)
 
@@ -97,32 +98,26 @@ class Stopper:
         self, name: str, grace: timedelta, patience: timedelta, turn: Turn
     ) -> ContainerSnapshot | None:
         seconds = max(0, ceil(grace.total_seconds()))
-        job = self._connection.begin(
-            Lane.STOP,
-            lambda client: stop(client, name, seconds, self._clock),
-            limit=self._limits.stop,
-            turn=turn,
-        )
-        try:
-            with translated(CannotStopContainer, self._host):
-                answer = await job.wait(patience.total_seconds())
-        except (DeadlinePassed, QueueFull) as error:
-            raise CannotStopContainer(timed_out("stopped", patience)) from error
-        if answer is None:
-            return None
-        snapshot = snapshot_of(*answer)
-        if snapshot.is_running:
-            raise CannotStopContainer(f"Docker says that container {snapshot.container_name} still runs")
-        groups = self._groups_of(snapshot)
-        if not is_empty(groups):
-            waiting = self._connection.begin(
-                Lane.LOCAL, lambda _: wait_until_empty(groups, _SETTLE_SECONDS), limit=_LOCAL_LIMIT
-            )
-            if not await self._connection.finish(waiting, limit=_LOCAL_LIMIT, transition="stopped"):
+
+        def stop_and_look(client: APIClient) -> ContainerSnapshot | None:
+            answer = stop(client, name, seconds, self._clock)
+            if answer is None:
+                return None
+            snapshot = snapshot_of(*answer)
+            if snapshot.is_running:
+                raise CannotStopContainer(f"Docker says that container {snapshot.container_name} still runs")
+            if not wait_until_empty(self._groups_of(snapshot), _SETTLE_SECONDS):
                 raise CannotStopContainer(
                     f"Docker says that container {snapshot.container_name} has ended, but processes of it run"
                 )
-        return snapshot
+            return snapshot
+
+        job = self._connection.begin(Lane.STOP, stop_and_look, limit=self._limits.stop, turn=turn)
+        try:
+            with translated(CannotStopContainer, self._host):
+                return await job.wait(patience.total_seconds())
+        except (DeadlinePassed, QueueFull) as error:
+            raise CannotStopContainer(timed_out("stopped", patience)) from error
 
     async def _after_kill(self, seen: ContainerSnapshot) -> ContainerSnapshot:
         """Docker's own account of the end if it gives one soon; else what the empty control group proves."""
@@ -154,3 +149,12 @@ class Stopper:
             finished_at=seen.finished_at or now,
             exit_code=seen.exit_code,
         )
+
+
+def _killed(groups: tuple[Path, ...]) -> frozenset[int] | None:
+    """Which processes are left after all was killed; None: there is no group that could tell."""
+    if not groups:
+        return None
+    if kill_all(groups, _KILL_SECONDS):
+        return frozenset()
+    return frozenset[int]().union(*map(processes_in, groups)) or frozenset({0})

@@ -39,7 +39,9 @@ _NANOSECONDS = 1_000_000_000
 _NON_BLOCKING_BUFFER = "10m"
 
 
-def pause_document(plan: PausePlan, settings: DockerSettings, cgroup_parent: str | None) -> Document:
+def pause_document(
+    plan: PausePlan, settings: DockerSettings, cgroup_parent: str | None, image_id: str
+) -> Document:
     """The create call of a pause container. ``cgroup_parent`` None: Docker's own place."""
     task = plan.task
     network = task.network
@@ -67,7 +69,7 @@ def pause_document(plan: PausePlan, settings: DockerSettings, cgroup_parent: str
         "CgroupParent": cgroup_parent,
     }
     document: Document = {
-        "Image": settings.pause.image_id,
+        "Image": image_id,
         "Hostname": hostname,
         "Labels": labels(task, PAUSE_NAME, settings),
         # Docker refuses these on a container that joins another's network, so they are shown on this one.

@@ -89,6 +89,7 @@ def test_only_errors_are_errors(message, expected):
         ),
         ("manifest for shop/web:8 not found: manifest unknown: manifest unknown", 404, Refusal.MISSING),
         ("some text", 404, Refusal.MISSING),
+        ("invalid reference format: repository name must be lowercase", 400, Refusal.INVALID),
         ("dial tcp: lookup r.example on 10.0.0.2:53: no such host", 500, Refusal.NETWORK),
         ("dial tcp 127.0.0.1:9: connect: connection refused", 500, Refusal.NETWORK),
         ("toomanyrequests: slow down", 500, Refusal.OTHER),

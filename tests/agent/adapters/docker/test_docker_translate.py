@@ -83,7 +83,7 @@ def created(spec: ContainerSpec, image_environment: frozenset[str] = frozenset()
 
 def paused(network: NetworkInterface = NETWORK, *containers: ContainerSpec):
     plan = PausePlan(a_task(*containers, network=network), "ecs-shop-3-pause-00")
-    return pause_document(plan, SETTINGS, f"/ecs/{TASK_ID}")
+    return pause_document(plan, SETTINGS, f"/ecs/{TASK_ID}", "sha256:feed")
 
 
 def test_a_plain_container_says_no_more_than_needed():

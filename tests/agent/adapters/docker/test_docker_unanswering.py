@@ -1,6 +1,8 @@
 """A daemon that is away, hangs or breaks off: deadlines hold, the loop goes on, nothing is made up."""
 
 import asyncio
+import json
+import tarfile
 import time
 from contextlib import aclosing
 from dataclasses import replace
@@ -26,6 +28,7 @@ from agent.model.errors import (
 from agent.model.ids import ContainerId
 from agent.model.spec import ContainerSpec, MountPoint, Volume
 from agent.ports.runtime import ContainerPlan
+from pause.image import File, ImageConfig, build_image
 from tests.agent.adapters.docker.daemons import Answer, HungDaemon, ScriptedDaemon
 from tests.contracts.runtime import a_task, pause_plan, plan_of, snapshot_where
 from tests.fakes.clock import FakeClock
@@ -281,6 +284,50 @@ async def test_an_archive_with_another_image_is_refused(daemon, tmp_path):
     with pytest.raises(CannotCreateContainer, match="does not hold image sha256:feed"):
         await runtime.start()
     await runtime.aclose()
+
+
+def an_archive(path: Path) -> tuple[PauseImage, list[str]]:
+    image = build_image("pause:1", ImageConfig("amd64", ("/pause",)), [File("/pause", b"program")])
+    path.write_bytes(image.content)
+    with tarfile.open(path) as tar:
+        config = json.load(tar.extractfile(image.image_id.removeprefix("sha256:") + ".json"))
+    return PauseImage(image.image_id, image.name, path), config["rootfs"]["diff_ids"]
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+async def test_a_store_with_ids_of_its_own_is_believed_by_the_layers(daemon, tmp_path, is_ours):
+    pause, layers = an_archive(tmp_path / "pause.tar")
+    found = {"Id": "sha256:manifest", "RootFS": {"Layers": layers if is_ours else ["sha256:other"]}}
+    no_such_image = Answer(404, {"message": "No such image"})
+    daemon.routes["GET", f"/images/{pause.image_id}/json"] = lambda _: no_such_image
+    daemon.routes["GET", "/images/pause:1/json"] = lambda _: (
+        Answer(document=found) if daemon.asked("POST", "/images/load") else no_such_image
+    )
+    daemon.routes["POST", "/images/load"] = lambda _: Answer(pieces=lambda: [{"stream": "Loaded"}])
+    daemon.routes["POST", "/containers/create"] = lambda _: Answer(500, {"message": "enough"})
+    runtime = DockerRuntime(settings_for(daemon.host, pause=pause), FakeClock())
+    try:
+        if not is_ours:
+            with pytest.raises(CannotCreateContainer, match="does not hold image"):
+                await runtime.start()
+            return
+        await runtime.start()
+        with pytest.raises(CannotCreateContainer, match="enough"):
+            await runtime.ensure_pause_started(pause_plan(a_task(ContainerSpec("app", "i"))))
+        [asked] = daemon.asked("POST", "/containers/create")
+        assert asked.body["Image"] == "sha256:manifest"
+    finally:
+        await runtime.aclose()
+
+
+async def test_a_name_that_no_image_can_have_is_not_found_and_not_pulled_again_and_again(daemon, runtime):
+    text = "invalid reference format: repository name must be lowercase"
+    daemon.routes["GET", "/images/UPPER/json"] = lambda _: Answer(400, {"message": text})
+    daemon.routes["POST", "/images/create"] = lambda _: Answer(400, {"message": text})
+    assert await runtime.find_image("UPPER") is None
+    with pytest.raises(CannotPullImage, match="not a valid reference"):
+        await runtime.pull_image("UPPER", None)
+    assert len(daemon.asked("POST", "/images/create")) == 1
 
 
 # -- pulls -------------------------------------------------------------------------------------
