@@ -108,8 +108,8 @@ def _documents(agent: BenchAgent) -> tuple[dict[str, Any], dict[str, Any]]:
         host["CgroupParent"] = GROUP
         is_pause = host["NetworkMode"] == "none"
         if not is_pause:
-            for name in ("Hostname", "ExposedPorts"):  # these come with the pause container's network
-                config.pop(name, None)
+            for key in ("Hostname", "ExposedPorts"):  # these come with the pause container's network
+                config.pop(key, None)
         found[is_pause] = {**config, "Labels": labels, "HostConfig": host}
     if set(found) != {True, False}:
         raise Unmeasurable("the agent's task has not the two containers to copy")

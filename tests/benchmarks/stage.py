@@ -25,7 +25,7 @@ from agent import logs
 from agent.adapters.host.plumbing import HostPlumbing
 from agent.adapters.host.rules import FirewallPlan
 from agent.adapters.local.vpc.plan import default_plan
-from agent.adapters.local.vpc.vpc import SimulatedVpc
+from agent.adapters.local.vpc.vpc import DEFAULT_NAMESPACE, SimulatedVpc
 
 TREE = Path(__file__).resolve().parents[2]
 LOG = TREE / "build/bench-agent.log"
@@ -42,7 +42,6 @@ DEFINITION = {
         {"name": "web", "image": "berth/demo-web:latest", "cpu": 10, "memory": 32, "essential": True}
     ],
 }
-_NAMESPACE = "berth-bench"
 
 
 class Unmeasurable(Exception):
@@ -58,6 +57,7 @@ class BenchAgent:
         self.docker = APIClient()
         self.subnet = default_plan(REGION, seed=ACCOUNT).subnets[0].subnet_id
         self._settings = settings
+        self._keeps_network = asyncio.run(_is_network_there())
         self._process: subprocess.Popen[bytes] | None = None
         self._connection = http.client.HTTPConnection(*API, timeout=60)
         self._signer: SigV4Auth | None = None
@@ -72,7 +72,6 @@ class BenchAgent:
             "ECS_CLUSTER": self.cluster,
             "ECS_DATADIR": str(self.directory / "data"),
             "BERTH_RUN_DIRECTORY": str(self.directory / "run"),
-            "BERTH_VPC_NAMESPACE": _NAMESPACE,
             "ECS_CNI_PLUGINS_PATH": str(TREE / "build/cni"),
             "BERTH_PAUSE_PATH": str(TREE / "build/pause"),
             "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION": "1s",
@@ -119,7 +118,8 @@ class BenchAgent:
         self.stop()
         for name in self.containers():
             self.docker.remove_container(name, force=True, v=True)
-        asyncio.run(_remove_networks())
+        if not self._keeps_network:
+            asyncio.run(_remove_networks())
         for group in self._groups():
             group.rmdir()
         self.docker.close()
@@ -207,14 +207,12 @@ class BenchAgent:
         Read from its store afterwards: a client that polls fast would take the time that it measures.
         """
         ids = [arn.rsplit("/", 1)[1] for arn in arns]
-        marks = ",".join("?" * len(ids))
         with closing(sqlite3.connect(f"file:{self.directory}/data/berth.db?mode=ro", uri=True)) as store:
-            found = store.execute(
-                f"SELECT at FROM events WHERE name = ? AND task_id IN ({marks})", (event, *ids)
-            ).fetchall()
+            noted = dict(store.execute("SELECT task_id, at FROM events WHERE name = ?", (event,)))
+        found = [noted[each] for each in ids if each in noted]
         if len(found) != len(arns):
             raise Unmeasurable(f"{event} is noted for {len(found)} of {len(arns)} tasks")
-        return [at for (at,) in found]
+        return found
 
     def end(self, arns: list[str], *, every: float = 0.1) -> None:
         """Stop the tasks and wait until nothing of them is left, so that the next round has quiet."""
@@ -266,8 +264,22 @@ def bench_agent(**settings: str) -> Iterator[BenchAgent]:
             agent.remove()
 
 
+async def _is_network_there() -> bool:
+    """Whether a stopped agent has left its network. Raise ``Unmeasurable`` if tasks still use it."""
+    if not (Path("/run/netns") / DEFAULT_NAMESPACE).exists():
+        return False
+    vpc = SimulatedVpc(default_plan(REGION, seed=ACCOUNT))
+    try:
+        await vpc.ensure()
+        if await vpc.interfaces():
+            raise Unmeasurable("tasks of another agent are on this machine; stop them first")
+    finally:
+        await vpc.aclose()
+    return True
+
+
 async def _remove_networks() -> None:
-    vpc = SimulatedVpc(default_plan(REGION, seed=ACCOUNT), namespace=_NAMESPACE)
+    vpc = SimulatedVpc(default_plan(REGION, seed=ACCOUNT))
     try:
         await vpc.destroy()
     finally:
