@@ -3,6 +3,7 @@
 import logging
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
@@ -128,7 +129,8 @@ class Pace:
         if now - self._said_at < 1.0:
             return
         self._said_at = now
-        for name, bucket in self._buckets.items():
+        # a copy: another thread may say something new meanwhile
+        for name, bucket in tuple(self._buckets.items()):
             if bucket.suppressed:
                 yield {
                     "event": "lines.suppressed",
@@ -239,16 +241,20 @@ class _Bucket:
 
 
 class _Spread:
-    """The last processor: renders a line for each outlet that wants it, and writes it."""
+    """The last processor: renders a line for each outlet that wants it, and writes it. One thread at a time."""
 
     def __init__(self, outlets: tuple[Outlet, ...], pace: Pace) -> None:
         self._outlets = outlets
         self._pace = pace
+        # Docker's, the database's and the namespaces' threads log too, and a file may be turned over by one
+        # of them. Reentrant: rendering a value may itself say something.
+        self._one_at_a_time = threading.RLock()
 
     def __call__(self, _: object, __: str, line: MutableMapping[str, Any]) -> str:
-        for summary in self._pace.overdue():
-            self._write({"timestamp": line.get("timestamp"), **summary})
-        self._write(line)
+        with self._one_at_a_time:
+            for summary in self._pace.overdue():
+                self._write({"timestamp": line.get("timestamp"), **summary})
+            self._write(line)
         return ""
 
     def _write(self, unordered: MutableMapping[str, Any]) -> None:
@@ -273,7 +279,10 @@ class _FromLibraries(logging.Handler):
 
 def _renderer(look: str, stream: TextIO) -> Callable[[MutableMapping[str, Any]], str]:
     if look == "console":
-        people = structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=24)
+        # The plain trace: prettier ones show the values of local variables, and those may be secret.
+        people = structlog.dev.ConsoleRenderer(
+            colors=stream.isatty(), pad_event_to=24, exception_formatter=structlog.dev.plain_traceback
+        )
         return lambda line: str(people(None, "", line))
     if look == "json":
         machines = structlog.processors.JSONRenderer(default=str, ensure_ascii=False)

@@ -2,6 +2,7 @@ import io
 import json
 import logging
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -279,3 +280,46 @@ def test_colour_is_for_terminals_only(capsys) -> None:
     structlog.get_logger().info("a.tested", x=1)
     assert "\033" not in stream.getvalue()
     assert "a.tested" in stream.getvalue()
+
+
+@pytest.mark.parametrize("console", ["console", "json"])
+def test_a_trace_does_not_show_the_values_of_local_variables(console: str) -> None:
+    def fail(handed: str) -> None:
+        raise ValueError("the door is shut")
+
+    stream = io.StringIO()
+    logs.configure(console=console, stream=stream)
+    try:
+        fail("canary".upper())
+    except ValueError:
+        structlog.get_logger().exception("door.found_shut")
+    assert "the door is shut" in stream.getvalue()
+    assert "CANARY" not in stream.getvalue()
+
+
+def test_threads_may_log_while_the_file_is_turned_over(tmp_path: Path) -> None:
+    path = tmp_path / "agent.log"
+    chosen = LogFile(path, format="json", max_bytes=2_000, keep=1_000)
+    logs.configure(stream=io.StringIO(), file=chosen, lines_per_second=1_000_000)
+    problems: list[BaseException] = []
+
+    def say(thread: int) -> None:
+        try:
+            for number in range(300):
+                structlog.get_logger().info(f"thread{thread}.said{number}", filler="x" * 50)
+        except BaseException as problem:
+            problems.append(problem)
+
+    threads = [threading.Thread(target=say, args=(thread,)) for thread in range(4)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert problems == []
+    told = [json.loads(line) for file in tmp_path.iterdir() for line in file.read_text().splitlines()]
+    assert len(told) == 4 * 300
