@@ -86,7 +86,8 @@ class Assignments:
                 found[assignment.task.id] = assignment
             except (ValueError, KeyError, TypeError, AttributeError) as problem:
                 log.warning("assignment.skipped", path=str(self._path), line=number, problem=str(problem))
-        return tuple(found.values())
+        # A launch whose transaction failed stands there too; its address was given to somebody else since.
+        return tuple({one.attachment.ipv4_address: one for one in found.values()}.values())
 
     def start(self, live: tuple[Assignment, ...]) -> None:
         """Begin anew with what is live now. Raise ``OSError``."""

@@ -103,12 +103,22 @@ class DatabaseFailed(Exception):
     """The database did not do what was asked, and nothing of it happened. The text says why."""
 
 
-class Database:
-    """One connection on one thread of its own. Every transaction is a function of the connection."""
+class UnusableContent(Exception):
+    """The file is a database, but not one that this version can use."""
 
-    def __init__(self, data_dir: Path, clock: Clock) -> None:
+
+class Database:
+    """One connection on one thread of its own. Every transaction is a function of the connection.
+
+    ``check`` looks at a file that was there and raises ``UnusableContent`` if it cannot be worked with.
+    """
+
+    def __init__(
+        self, data_dir: Path, clock: Clock, check: Callable[[sqlite3.Connection], None] = lambda _: None
+    ) -> None:
         self._path = data_dir / FILE_NAME
         self._clock = clock
+        self._check = check
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="berth-db")
         self._connection: sqlite3.Connection | None = None
         self._is_closed = False
@@ -143,12 +153,12 @@ class Database:
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
-                self._connection, is_new = _opened(self._path)
-            except (sqlite3.DatabaseError, _Unusable) as problem:
+                self._connection, is_new = _opened(self._path, self._check)
+            except (sqlite3.DatabaseError, UnusableContent) as problem:
                 if isinstance(problem, sqlite3.OperationalError) and not _is_broken(problem):
                     raise
                 set_aside = self._put_aside(problem)
-                self._connection, is_new = _opened(self._path)
+                self._connection, is_new = _opened(self._path, self._check)
         except (OSError, sqlite3.Error) as error:
             raise DatabaseFailed(
                 f"cannot open the database {self._path}: {error}; check the data directory's space and owner"
@@ -196,11 +206,7 @@ class Database:
             self._connection = None
 
 
-class _Unusable(Exception):
-    """The file is a database, but not one that this version can use."""
-
-
-def _opened(path: Path) -> tuple[sqlite3.Connection, bool]:
+def _opened(path: Path, check: Callable[[sqlite3.Connection], None]) -> tuple[sqlite3.Connection, bool]:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
     try:
         path.chmod(0o600)
@@ -210,14 +216,16 @@ def _opened(path: Path) -> tuple[sqlite3.Connection, bool]:
         connection.execute("PRAGMA foreign_keys = ON")
         verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
-            raise _Unusable(f"quick_check says: {verdict}")
+            raise UnusableContent(f"quick_check says: {verdict}")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
         is_new = version == 0 and tables == 0
         if is_new:
             connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
         elif version != SCHEMA_VERSION:
-            raise _Unusable(f"schema version {version}; this berth understands {SCHEMA_VERSION}")
+            raise UnusableContent(f"schema version {version}; this berth understands {SCHEMA_VERSION}")
+        else:
+            check(connection)
     except BaseException:
         connection.close()
         raise

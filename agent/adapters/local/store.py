@@ -1,5 +1,7 @@
 """The store as the rest of the backend sees it: transactions over ledgers, and repair after a loss."""
 
+import json
+import sqlite3
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -8,9 +10,9 @@ from typing import TypeVar
 import structlog
 
 from agent.adapters.local.assignments import Assignments
-from agent.adapters.local.database import Database
+from agent.adapters.local.database import Database, UnusableContent
 from agent.adapters.local.ledger import Ledger
-from agent.adapters.local.records import DefinitionRecord
+from agent.adapters.local.records import AttachmentRecord, DefinitionRecord, TaskRecord
 from agent.ports.clock import Clock
 
 log = structlog.get_logger()
@@ -29,7 +31,7 @@ class Store:
     """Tasks, definitions and interfaces on disk. ``on_change``: called when what should be done changed."""
 
     def __init__(self, data_dir: Path, clock: Clock, on_change: Callable[[], None] = lambda: None) -> None:
-        self._database = Database(data_dir, clock)
+        self._database = Database(data_dir, clock, _check_records)
         self._assignments = Assignments(data_dir)
         self._definitions: dict[tuple[str, int], DefinitionRecord] = {}
         self._clock = clock
@@ -85,6 +87,32 @@ class Store:
             log.warning("tasks.rebuilt", count=len(lost))
         for task in () if is_lost else ledger.live_tasks():
             ledger.save_task(task)
+
+
+def _check_records(connection: sqlite3.Connection) -> None:
+    """Raise ``UnusableContent`` if a record cannot be read: SQLite's own check looks at its pages only.
+
+    Everything must be JSON, since queries look into it; what is live must be a record too.
+    """
+    for table in ("definitions", "tasks", "attachments"):
+        bad = connection.execute(f"SELECT rowid FROM {table} WHERE NOT json_valid(record)").fetchone()  # noqa: S608 - our own three names
+        if bad is not None:
+            raise UnusableContent(f"{table}, row {bad[0]}: the record is not JSON")
+    for kind, query in _LIVE:
+        for row, text in connection.execute(query):
+            try:
+                kind.from_json(json.loads(text))
+            except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as problem:
+                raise UnusableContent(f"{kind.__name__} in row {row}: {problem}") from problem
+
+
+_DEFINITIONS_IN_USE = """SELECT rowid, record FROM definitions WHERE (family, revision) IN
+    (SELECT family, revision FROM tasks WHERE last_status != 'STOPPED')"""
+_LIVE: tuple[tuple[type[TaskRecord | DefinitionRecord | AttachmentRecord], str], ...] = (
+    (TaskRecord, "SELECT rowid, record FROM tasks WHERE last_status != 'STOPPED'"),
+    (AttachmentRecord, "SELECT rowid, record FROM attachments WHERE released_at IS NULL"),
+    (DefinitionRecord, _DEFINITIONS_IN_USE),
+)
 
 
 def _tidy(ledger: Ledger) -> int:

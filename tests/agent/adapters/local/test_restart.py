@@ -1,6 +1,7 @@
 """What outlives the agent: tasks, definitions, addresses; and what happens when the database does not."""
 
 import contextlib
+import json
 import sqlite3
 from datetime import timedelta
 
@@ -148,7 +149,31 @@ def somebody_elses(path):
         database.execute("CREATE TABLE stranger (x)")
 
 
-DAMAGES = [truncated, garbage, bit_flipped, from_the_future, somebody_elses]
+def with_a_torn_record(table):
+    def damage(path):
+        with contextlib.closing(sqlite3.connect(path)) as database, database:
+            torn = "SET record = substr(record, 1, length(record) / 2)"
+            database.execute(f"UPDATE {table} {torn}")
+
+    return damage
+
+
+def with_records_from_the_future(path):
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE tasks SET record = json_set(record, '$.hologram', 1)")
+
+
+DAMAGES = [
+    truncated,
+    garbage,
+    bit_flipped,
+    from_the_future,
+    somebody_elses,
+    with_a_torn_record("tasks"),
+    with_a_torn_record("attachments"),
+    with_a_torn_record("definitions"),
+    with_records_from_the_future,
+]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -197,6 +222,22 @@ async def test_a_torn_last_line_of_the_journal_loses_nothing_before_it(tmp_path)
     (tmp_path / FILE_NAME).unlink()
     with (tmp_path / "assignments.jsonl").open("a") as journal:
         journal.write('{"version":1,"task":{"id":')
+    async with started(tmp_path) as stage:
+        assert (await stage.ecs("list_tasks"))["taskArns"] == [task["taskArn"]]
+
+
+async def test_two_tasks_at_one_address_in_the_journal_are_the_later_one(tmp_path):
+    async with started(tmp_path) as stage:
+        await stage.register()
+        task = await stage.run_one()
+    (tmp_path / FILE_NAME).unlink()
+    journal = tmp_path / "assignments.jsonl"
+    (line,) = journal.read_text().splitlines()
+    # as a launch leaves it that could not be committed
+    ghost = json.loads(line)
+    ghost["task"]["id"] = ghost["attachment"]["task_id"] = "0" * 32
+    ghost["attachment"]["id"] = "ghost"
+    journal.write_text(f"{json.dumps(ghost)}\n{line}\n")
     async with started(tmp_path) as stage:
         assert (await stage.ecs("list_tasks"))["taskArns"] == [task["taskArn"]]
 
