@@ -241,7 +241,7 @@ class _Bucket:
 
 
 class _Spread:
-    """The last processor: renders a line for each outlet that wants it, and writes it. One thread at a time."""
+    """The last processor: writes a line to each outlet that wants it, for one thread at a time."""
 
     def __init__(self, outlets: tuple[Outlet, ...], pace: Pace) -> None:
         self._outlets = outlets
