@@ -80,6 +80,7 @@ class InterfaceKeeper:
                 self._changed.clear()
                 try:
                     goals = await self._store.transact(Ledger.interface_goals)
+                    self._retries.pop("", None)
                 except DatabaseFailed as failure:
                     log.warning("interfaces.unreadable", problem=str(failure))
                     goals = ()
@@ -93,7 +94,6 @@ class InterfaceKeeper:
     async def _wait(self) -> None:
         now = asyncio.get_running_loop().time()
         due = [one.not_before - now for key, one in self._retries.items() if key not in self._busy]
-        self._retries.pop("", None)
         try:
             async with asyncio.timeout(max(0.0, min(due, default=_LONGEST_WAIT))):
                 await self._changed.wait()
@@ -137,8 +137,9 @@ class InterfaceKeeper:
         if attachment is None:
             return
         await self._vpc.ensure_interface(self._plan(attachment))
-        self._made.add(task_id)
         await self._store.transact(lambda ledger: _note_made(ledger, task_id))
+        # Only now: what was made and could not be written down must be tried again.
+        self._made.add(task_id)
 
     async def _remove(self, task_id: str) -> None:
         attachment = await self._store.transact(lambda ledger: ledger.attachment_of(task_id))

@@ -36,6 +36,9 @@ class Verifier:
         Raise ``MissingAuthentication``, ``UnknownAccessKey`` or ``InvalidSignature``.
         """
         authorization = headers.get("Authorization", "")
+        # Neither hashes nor comparisons take other letters, and no client signs any.
+        if not all(value.isascii() for value in headers.values()):
+            raise InvalidSignature("a header has letters beyond ASCII, expected ASCII only")
         if not authorization:
             raise MissingAuthentication("Missing Authentication Token")
         parts = _parts(authorization)

@@ -10,6 +10,7 @@ _NUMBER = r"(?P<number>[0-9]+(\.[0-9]*)?|\.[0-9]+)"
 _CPU = re.compile(_NUMBER + r"\s*(?P<unit>vcpu)?", re.IGNORECASE)
 _MEMORY = re.compile(_NUMBER + r"\s*(?P<unit>gb)?", re.IGNORECASE)
 _LEAST_CPU, _MOST_CPU = 128, 196_608
+_MOST_MEMORY = 1 << 24
 
 
 def cpu_units(text: str) -> int:
@@ -25,8 +26,8 @@ def cpu_units(text: str) -> int:
 def memory_mib(text: str) -> int:
     """MiB of ``512``, ``1gb`` or ``0.5 GB``. Raise ``ValueError``."""
     mib = _quantity(text, _MEMORY, MIB_PER_GB, "MiB such as '512' or gigabytes such as '1gb' or '0.5 GB'")
-    if mib < 1:
-        raise ValueError("expected at least 1 MiB")
+    if not 1 <= mib <= _MOST_MEMORY:
+        raise ValueError(f"expected 1 to {_MOST_MEMORY} MiB")
     return mib
 
 

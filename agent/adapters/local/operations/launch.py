@@ -77,7 +77,8 @@ def run_task(desk: Desk, wanted: Document) -> Document:
     if instance is None or instance.status != "ACTIVE":
         raise InvalidParameter(_NO_INSTANCES)
     tasks, failures = _place(desk, order, instance, count)
-    if token:
+    # When nothing was placed, the same request may be made again, and must say again why.
+    if token and tasks:
         desk.ledger.save_token(cluster, token, fingerprint, [task.id for task in tasks])
     return {"tasks": [desk.show_task(task, with_tags=True) for task in tasks], "failures": failures}
 

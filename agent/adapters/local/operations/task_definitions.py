@@ -55,13 +55,16 @@ def list_task_definitions(desk: Desk, wanted: Document) -> Document:
     status = wanted.get("status", "ACTIVE")
     if status not in {"ACTIVE", "INACTIVE", "DELETE_IN_PROGRESS"}:
         raise InvalidParameter(f"status {status!r}: expected ACTIVE, INACTIVE or DELETE_IN_PROGRESS")
+    sort = wanted.get("sort", "ASC")
+    if sort not in {"ASC", "DESC"}:
+        raise InvalidParameter(f"sort {sort!r}: expected ASC or DESC")
     names = (
         desk.ledger.definition_names(wanted.get("familyPrefix"), is_active=status == "ACTIVE")
         if status != "DELETE_IN_PROGRESS"  # definitions are never deleted here
         else ()
     )
     entries = [(name, desk.node.identity.definition_arn(*name)) for name in names]
-    return paged("taskDefinitionArns", entries, wanted, is_descending=wanted.get("sort") == "DESC")
+    return paged("taskDefinitionArns", entries, wanted, is_descending=sort == "DESC")
 
 
 def list_task_definition_families(desk: Desk, wanted: Document) -> Document:

@@ -96,6 +96,9 @@ async def test_an_unknown_key_is_refused(stage):
             id="signed header missing",
         ),
         pytest.param(lambda headers: headers | {"X-Amz-Date": "yesterday"}, id="no time"),
+        pytest.param(
+            lambda headers: headers | {"Authorization": headers["Authorization"][:-1] + "é"}, id="beyond ascii"
+        ),
         pytest.param(lambda headers: headers | {"X-Amz-Content-SHA256": "UNSIGNED-PAYLOAD"}, id="unsigned payload"),
     ],
 )  # fmt: skip

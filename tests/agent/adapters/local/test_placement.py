@@ -36,6 +36,17 @@ async def test_what_does_not_fit_is_a_failure_and_what_fits_runs(tmp_path, optio
         assert failure["arn"] == answer["tasks"][0]["containerInstanceArn"]
 
 
+async def test_a_client_token_of_a_launch_that_placed_nothing_may_be_used_again(tmp_path):
+    async with running(tmp_path, SystemClock(), memory=600) as stage:
+        await stage.register()
+        task = await stage.run_one()
+        for _ in range(2):
+            again = await stage.run(clientToken="once")
+            assert [one["reason"] for one in again["failures"]] == ["RESOURCE:MEMORY"]
+        await stage.report(task["taskArn"], TaskStatus.STOPPED, exit_code=0)
+        assert len((await stage.run(clientToken="once"))["tasks"]) == 1
+
+
 async def test_a_stopped_task_gives_back_what_it_took(tmp_path):
     async with running(tmp_path, SystemClock(), memory=600) as stage:
         await stage.register()

@@ -6,7 +6,9 @@ from contextlib import aclosing
 import pytest
 from botocore.exceptions import ClientError
 
+from agent.adapters.local import interfaces
 from agent.adapters.local.database import DatabaseFailed
+from agent.adapters.local.ledger import Ledger
 from agent.adapters.local.shapes import Shapes
 from agent.model.errors import BackendUnavailable
 from agent.model.status import TaskStatus
@@ -63,6 +65,27 @@ async def test_interfaces_are_cared_for_again_after_the_store_was_gone(stage, mo
     monkeypatch.undo()
     assert failures > 0
     await stage.eventually(task["taskArn"], "PENDING")
+
+
+async def test_an_interface_that_was_made_and_could_not_be_noted_is_noted_later_without_haste(
+    stage, monkeypatch
+):
+    await stage.register()
+    note, tries, looks = interfaces._note_made, [], []
+
+    def first_fails(ledger, task_id):
+        tries.append(task_id)
+        if len(tries) == 1:
+            raise DatabaseFailed("gone for a moment")
+        note(ledger, task_id)
+
+    goals = Ledger.interface_goals
+    monkeypatch.setattr(interfaces, "_note_made", first_fails)
+    monkeypatch.setattr(Ledger, "interface_goals", lambda ledger: looks.append(1) or goals(ledger))
+    task = await stage.run_one()
+    await stage.eventually(task["taskArn"], "PENDING")
+    assert len(tries) == 2
+    assert len(looks) < 10
 
 
 async def test_a_bug_about_one_interface_does_not_end_the_care_for_others(stage, monkeypatch):
