@@ -5,7 +5,7 @@ from datetime import datetime
 
 from agent.lifecycle.plan import applying_rules, waiting_gate
 from agent.lifecycle.settle import settle
-from agent.lifecycle.table import OnFailure, Rule, container_rule, sandbox_rule
+from agent.lifecycle.table import OnFailure, Rule, container_rule_of, sandbox_rule_of
 from agent.model.explanation import Explanation
 from agent.model.state import Container, Sandbox, TaskState
 from agent.model.status import ContainerStatus, Goal, SandboxStatus
@@ -40,8 +40,9 @@ def _step_in_flight(entity: Sandbox | Container) -> Explanation | None:
     flight = entity.in_flight
     if flight is None:
         return None
-    rule = _rule_in_flight(entity)
-    is_upwards = rule is not None and rule.on_failure is OnFailure.STOP
+    rule_of = container_rule_of if isinstance(entity, Container) else sandbox_rule_of
+    stopped = "container" if isinstance(entity, Container) else "task"
+    is_upwards = rule_of(flight.step.name).on_failure is OnFailure.STOP
     return Explanation(
         subject=_subject(entity),
         status=entity.status.name,
@@ -51,20 +52,8 @@ def _step_in_flight(entity: Sandbox | Container) -> Explanation | None:
         since=flight.since,
         until=flight.until,
         then="it counts as failed (DockerTimeoutError) and "
-        + ("the container is stopped" if is_upwards else "is tried again, slower"),
+        + (f"the {stopped} is stopped" if is_upwards else "is tried again, slower"),
     )
-
-
-def _rule_in_flight(entity: Sandbox | Container) -> Rule[SandboxStatus] | Rule[ContainerStatus] | None:
-    for goal in (Goal.RUN, Goal.STOP, Goal.REMOVE):
-        rule = (
-            container_rule(entity.status, goal)
-            if isinstance(entity, Container)
-            else sandbox_rule(entity.status, goal)
-        )
-        if rule is not None and entity.in_flight is not None and rule.step is entity.in_flight.step.name:
-            return rule
-    return None
 
 
 def _subject(entity: Sandbox | Container) -> str:

@@ -78,7 +78,8 @@ def dependencies_met(task: TaskState, entity: Sandbox | Container) -> Verdict:
         if isinstance(verdict, NotYet):
             waits.append(verdict)
     if waits:
-        return NotYet("; ".join(wait.cause for wait in waits), max(wait.until for wait in waits))
+        # The first of them that passes its limit turns all of it to never.
+        return NotYet("; ".join(wait.cause for wait in waits), min(wait.until for wait in waits))
     return Open()
 
 

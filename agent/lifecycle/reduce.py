@@ -7,7 +7,7 @@ from typing import assert_never
 from agent.lifecycle.observe import container_with, sandbox_with
 from agent.lifecycle.plan import with_container
 from agent.lifecycle.settle import settle, stop_container, stop_task
-from agent.lifecycle.table import OnFailure, Rule, container_rule, sandbox_rule
+from agent.lifecycle.table import OnFailure, Rule, container_rule_of, sandbox_rule_of
 from agent.model.events import (
     ContainerObserved,
     Event,
@@ -21,7 +21,7 @@ from agent.model.events import (
     TimePassed,
 )
 from agent.model.observation import PAUSE_NAME, ContainerSnapshot, PulledImage
-from agent.model.state import Attachment, Container, InFlight, Reason, Sandbox, TaskState, Trouble
+from agent.model.state import Attachment, Container, Reason, Sandbox, TaskState, Trouble
 from agent.model.status import ContainerStatus, Goal, SandboxStatus
 from agent.model.steps import Step
 
@@ -70,17 +70,14 @@ def _step_succeeded(task: TaskState, event: StepSucceeded) -> TaskState:
         return task  # given up meanwhile: what it did is seen by looking, not believed
     name = event.step.container
     if name is None:
-        rule = _sandbox_rule_of(task.sandbox, event.step)
-        if rule is None:
-            return task
-        sandbox = replace(task.sandbox, in_flight=None, trouble=None, status=rule.becomes, since=task.now)
+        becomes = sandbox_rule_of(event.step.name).becomes
+        sandbox = replace(task.sandbox, in_flight=None, trouble=None, status=becomes, since=task.now)
         return replace(task, sandbox=_sandbox_learned(sandbox, event.learned))
     container = task.container(name)
-    container_row = _container_rule_of(container, event.step)
-    if container_row is None:
-        return task
-    moved = replace(container, in_flight=None, trouble=None, status=container_row.becomes, since=task.now)
-    if isinstance(container.in_flight, InFlight) and isinstance(event.learned, PulledImage):
+    # A look may have shown it there already, or further: no status goes back.
+    status = max(container.status, container_rule_of(event.step.name).becomes)
+    moved = replace(container, in_flight=None, trouble=None, status=status, since=task.now)
+    if container.in_flight is not None and isinstance(event.learned, PulledImage):
         moved = replace(moved, pull_started_at=container.in_flight.since, pull_stopped_at=event.at)
     return with_container(task, _container_learned(moved, event.learned, task.now))
 
@@ -110,17 +107,22 @@ def _step_failed(task: TaskState, event: StepFailed) -> TaskState:
         return task
     name = event.step.container
     if name is None:
-        rule: Rule[SandboxStatus] | Rule[ContainerStatus] | None = _sandbox_rule_of(task.sandbox, event.step)
         trouble = _trouble(task, task.sandbox.trouble, event)
         sandbox = replace(task.sandbox, in_flight=None)
-        if _tried_again(task, rule, trouble, event):
+        if _is_over(sandbox_rule_of(event.step.name), sandbox):
+            return replace(task, sandbox=sandbox)
+        if _is_tried_again(task, sandbox_rule_of(event.step.name), trouble, event):
             return replace(task, sandbox=replace(sandbox, trouble=trouble))
         return stop_task(replace(task, sandbox=replace(sandbox, trouble=None)), event.reason)
-    container = task.container(name)
-    rule = _container_rule_of(container, event.step)
-    trouble = _trouble(task, container.trouble, event)
-    container = replace(container, in_flight=None)
-    if _tried_again(task, rule, trouble, event):
+    rule = container_rule_of(event.step.name)
+    trouble = _trouble(task, task.container(name).trouble, event)
+    container = replace(task.container(name), in_flight=None)
+    if container.status >= rule.becomes:
+        # It has had its effect, as a look has shown meanwhile; what is seen is the truth.
+        return with_container(task, replace(container, trouble=None))
+    if _is_over(rule, container):
+        return with_container(task, container)
+    if _is_tried_again(task, rule, trouble, event):
         return with_container(task, replace(container, trouble=trouble))
     return stop_container(with_container(task, replace(container, trouble=None)), name, event.reason, None)
 
@@ -130,22 +132,29 @@ def _trouble(task: TaskState, before: Trouble | None, event: StepFailed) -> Trou
     return Trouble(event.reason, failures, before.since if before else task.now, task.now + backoff(failures))
 
 
-def _tried_again(
+def _is_over(rule: Rule[SandboxStatus] | Rule[ContainerStatus], entity: Sandbox | Container) -> bool:
+    """Whether the step led up and the goal is down by now: its failure changes and delays nothing."""
+    return rule.goal is Goal.RUN and entity.goal > Goal.RUN
+
+
+def _is_tried_again(
     task: TaskState,
-    rule: Rule[SandboxStatus] | Rule[ContainerStatus] | None,
+    rule: Rule[SandboxStatus] | Rule[ContainerStatus],
     trouble: Trouble,
     event: StepFailed,
 ) -> bool:
-    if rule is None or task.goal > Goal.RUN or rule.on_failure is OnFailure.AGAIN:
+    if task.goal > Goal.RUN or rule.on_failure is OnFailure.AGAIN:
         return True
     return event.is_unavailable and task.now < trouble.since + task.policy.unavailable_limit
 
 
 def _container_observed(task: TaskState, event: ContainerObserved) -> TaskState:
+    docker_names = {each.name: each.docker_name for each in task.containers}
+    docker_name = {**docker_names, PAUSE_NAME: task.sandbox.docker_name}.get(event.container)
+    if docker_name is None or (event.snapshot is not None and event.snapshot.docker_name != docker_name):
+        return task  # our labels on a container that is not ours, as on one from a committed image
     if event.container == PAUSE_NAME:
         return _pause_seen(task, event.snapshot, event.asked_at)
-    if all(each.name != event.container for each in task.containers):
-        return task  # a label of ours on a container that the spec does not have; the janitor's business
     return _container_seen(task, task.container(event.container), event.snapshot, event.asked_at)
 
 
@@ -155,8 +164,9 @@ def _pause_seen(task: TaskState, snapshot: ContainerSnapshot | None, asked_at: d
         return task
     if snapshot is not None and snapshot.is_running:
         return task
-    if snapshot is None and not _was_there(sandbox.since, asked_at):
-        return task
+    has_ended = snapshot is not None and snapshot.was_started
+    if not has_ended and not _was_there(sandbox.since, asked_at):
+        return task  # an old look: it saw nothing yet, or what had not been started yet
     # Its namespace went with it, and its process id may belong to somebody else by now.
     task = replace(task, sandbox=replace(sandbox, pid=None))
     detail = "the task's pause container ended, and with it the task's network"
@@ -232,20 +242,3 @@ def _recovered(task: TaskState, event: Recovered) -> TaskState:
         snapshot = seen.get(container.docker_name)
         task = _container_seen(task, task.container(container.name), snapshot, event.asked_at)
     return task
-
-
-def _sandbox_rule_of(sandbox: Sandbox, step: Step) -> Rule[SandboxStatus] | None:
-    """The rule that the step came from: the goal may have risen while it was in flight."""
-    for goal in (Goal.RUN, Goal.STOP, Goal.REMOVE):
-        rule = sandbox_rule(sandbox.status, goal)
-        if rule is not None and rule.step is step.name:
-            return rule
-    return None
-
-
-def _container_rule_of(container: Container, step: Step) -> Rule[ContainerStatus] | None:
-    for goal in (Goal.RUN, Goal.STOP, Goal.REMOVE):
-        rule = container_rule(container.status, goal)
-        if rule is not None and rule.step is step.name:
-            return rule
-    return None

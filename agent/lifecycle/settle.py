@@ -25,6 +25,7 @@ def stop_container(task: TaskState, name: str, reason: Reason | None, exit_code:
     stopping = replace(
         container,
         goal=max(container.goal, Goal.STOP),
+        trouble=None if container.goal < Goal.STOP else container.trouble,
         reason=container.reason or reason,
         exit_code=container.exit_code if container.exit_code is not None else exit_code,
     )
@@ -52,23 +53,24 @@ def _one_round(task: TaskState) -> TaskState:
 
 def _heed_essential_exits(task: TaskState) -> TaskState:
     for container, spec in task.with_specs():
-        if spec.essential and container.status >= ContainerStatus.STOPPED and task.goal < Goal.STOP:
-            task = replace(
-                stop_task(task, container.reason),
-                execution_stopped_at=task.execution_stopped_at or container.finished_at or task.now,
-            )
+        if spec.essential and container.status >= ContainerStatus.STOPPED:
+            task = stop_task(task, container.reason)
+            if task.execution_stopped_at is None:
+                # The first essential container's end, whatever ended it (ecs-protocol 4.10).
+                task = replace(task, execution_stopped_at=container.finished_at or task.now)
     return task
 
 
 def _lower_everything(task: TaskState) -> TaskState:
-    """A goal of the task is a goal of all its parts."""
+    """A goal of the task is a goal of all its parts. Nobody waits for the next try of what is over."""
     sandbox = task.sandbox
     if sandbox.goal < task.goal:
-        task = replace(task, sandbox=replace(sandbox, goal=task.goal))
+        task = replace(task, sandbox=replace(sandbox, goal=task.goal, trouble=None))
     return replace(
         task,
         containers=tuple(
-            replace(each, goal=task.goal) if each.goal < task.goal else each for each in task.containers
+            replace(each, goal=task.goal, trouble=None) if each.goal < task.goal else each
+            for each in task.containers
         ),
     )
 

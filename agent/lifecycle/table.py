@@ -131,9 +131,19 @@ def container_rule(status: ContainerStatus, goal: Goal) -> Rule[ContainerStatus]
     return _applying(CONTAINER_RULES, status, goal)
 
 
+def sandbox_rule_of(step: StepName) -> Rule[SandboxStatus]:
+    """The rule that a sandbox's step comes from, wherever the sandbox is by now. Raise ``KeyError``."""
+    return _SANDBOX_RULES_BY_STEP[step]
+
+
+def container_rule_of(step: StepName) -> Rule[ContainerStatus]:
+    """The rule that a container's step comes from, wherever the container is by now. Raise ``KeyError``."""
+    return _CONTAINER_RULES_BY_STEP[step]
+
+
 def transition_of(step: StepName) -> str:
     """The word for a step in the reason of its time-out. Raise ``KeyError`` for a step of no rule."""
-    return _TRANSITIONS[step]
+    return (_SANDBOX_RULES_BY_STEP.get(step) or _CONTAINER_RULES_BY_STEP[step]).transition
 
 
 def limit_of(
@@ -154,10 +164,9 @@ def stop_grace(policy: Policy, spec: ContainerSpec | None) -> timedelta:
     return policy.stop_grace if spec.stop_timeout is None else timedelta(seconds=spec.stop_timeout)
 
 
-_TRANSITIONS = {
-    **{rule.step: rule.transition for rule in SANDBOX_RULES},
-    **{rule.step: rule.transition for rule in CONTAINER_RULES},
-}
+# Rules with the same step differ only in the status that they start from, and in what they wait for.
+_SANDBOX_RULES_BY_STEP = {rule.step: rule for rule in SANDBOX_RULES if rule.step is not None}
+_CONTAINER_RULES_BY_STEP = {rule.step: rule for rule in CONTAINER_RULES if rule.step is not None}
 
 _LIMITS: dict[Limit, Callable[[Policy], timedelta]] = {
     Limit.PULL: lambda policy: policy.pull_limit,

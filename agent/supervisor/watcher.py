@@ -52,10 +52,13 @@ class Watcher:
         """One full look, delivered to every known task. Raise ``RuntimeUnavailable``."""
         asked_at = self._clock.now()
         snapshots = await self._runtime.observe()
-        seen = {(each.task_arn, each.container_name): each for each in snapshots}
+        seen = {each.docker_name: each for each in snapshots}
         for task in self._tasks():
-            for name in (PAUSE_NAME, *(container.name for container in task.containers)):
-                event = ContainerObserved(self._clock.now(), name, asked_at, seen.get((task.arn, name)))
+            names = {PAUSE_NAME: task.sandbox.docker_name} | {
+                each.name: each.docker_name for each in task.containers
+            }
+            for name, docker_name in names.items():
+                event = ContainerObserved(self._clock.now(), name, asked_at, seen.get(docker_name))
                 self._deliver(task.arn, event)
         return snapshots
 
