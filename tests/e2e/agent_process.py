@@ -303,21 +303,27 @@ class Agent:
             )
         return self._client
 
-    def run(self, document: dict[str, Any], *, count: int = 1, **more: Any) -> list[str]:
-        """Register the definition and run it; the ARNs of the copies."""
+    def run(self, document: dict[str, Any], *, count: int = 1) -> list[str]:
+        """Register the definition and run it; the ARNs of the copies. All must be placed."""
+        arns, failures = self.placed(document, count=count)
+        assert not failures, failures
+        return arns
+
+    def placed(self, document: dict[str, Any], *, count: int = 1) -> tuple[list[str], list[str]]:
+        """Register the definition and run it; the ARNs of the copies, and why others were not placed."""
         registered = self.ecs.register_task_definition(**document)["taskDefinition"]
-        more.setdefault("networkConfiguration", {"awsvpcConfiguration": {"subnets": [self.subnet()]}})
         arns: list[str] = []
-        while len(arns) < count:
+        failures: list[str] = []
+        while len(arns) < count and not failures:
             answer = self.ecs.run_task(
                 cluster=self.cluster,
                 taskDefinition=registered["taskDefinitionArn"],
                 count=min(10, count - len(arns)),
-                **more,
+                networkConfiguration={"awsvpcConfiguration": {"subnets": [self.subnet()]}},
             )
-            assert not answer["failures"], answer["failures"]
             arns += [task["taskArn"] for task in answer["tasks"]]
-        return arns
+            failures += [failure["reason"] for failure in answer["failures"]]
+        return arns, failures
 
     def instance(self) -> dict[str, Any]:
         """This machine as ``DescribeContainerInstances`` shows it."""

@@ -13,7 +13,7 @@ from docker.errors import ImageNotFound
 
 from tests.e2e.agent_process import TREE, Agent, Untrue, eventually
 from tests.e2e.inside import Containers
-from tests.e2e.surroundings import LINKS, Baseline, Things, everything, remains_of_tasks, sweep
+from tests.e2e.surroundings import Baseline, Things, everything, remains_of_tasks, sweep, tidy
 
 MakeAgent = Callable[..., Agent]
 
@@ -34,7 +34,7 @@ def before(docker_client: APIClient) -> Iterator[Things]:
     assert os.geteuid() == 0, "end-to-end tests need root: make test"
     for needed in ("build/cni/ecs-eni", "build/pause"):
         assert (TREE / needed).exists(), f"{needed} is missing: make build"
-    assert not (LINKS / "ecs-bridge").exists(), "an agent runs on this machine, or has run: make demo-down"
+    tidy(docker_client)
     found = everything(docker_client)
     yield found
     left = Baseline(found).differences(docker_client)
@@ -70,12 +70,18 @@ def shared_agent(
     before: Things,
     images: None,
 ) -> Iterator[Agent]:
-    """A running agent for the tests of a module. Its settings are the module's ``SETTINGS``.
+    """A running agent for the tests of a module.
+
+    The module may have ``SETTINGS`` (``{place}`` in a value is its directory), and ``prepare(place)``, which is
+    called before the start.
 
     At the end all tasks are stopped, and nothing of them may be left before anything is swept away.
     """
-    shared = Agent(tmp_path_factory.mktemp("agent"), **getattr(request.module, "SETTINGS", {}))
+    place = tmp_path_factory.mktemp("agent")
+    settings: dict[str, str] = getattr(request.module, "SETTINGS", {})
+    shared = Agent(place, **{name: value.format(place=place) for name, value in settings.items()})
     try:
+        getattr(request.module, "prepare", lambda _: None)(place)
         shared.start()
         yield shared
         expect_nothing_left(shared, docker_client, before)

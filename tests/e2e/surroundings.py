@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import subprocess
 import time
 from collections.abc import Mapping
@@ -15,8 +16,8 @@ from pyroute2 import IPRoute
 
 from agent.adapters.host.plumbing import HostPlumbing
 from agent.adapters.host.rules import FirewallPlan
-from agent.adapters.local.vpc.plan import default_plan
-from agent.adapters.local.vpc.vpc import SimulatedVpc
+from agent.adapters.local.vpc.plan import DEFAULT_VPC_CIDR, default_plan
+from agent.adapters.local.vpc.vpc import DEFAULT_NAMESPACE, SimulatedVpc
 from tests.e2e.agent_process import Agent, eventually
 
 ACCOUNT = "111122223333"
@@ -113,14 +114,24 @@ def sweep(docker: APIClient, agent: Agent, before: Things) -> None:
             docker.remove_container(each["Id"], v=True, force=True)
     for each in docker.volumes(filters=mine)["Volumes"] or ():
         docker.remove_volume(each["Name"])
-    asyncio.run(_remove_network(agent))
+    asyncio.run(_remove_network(agent.settings["BERTH_VPC_CIDR"], agent.settings["BERTH_VPC_NAMESPACE"]))
     for path in sorted(set(control_groups()) - before["control group"]):
         eventually(f"{path} can be removed", lambda path=path: _is_removed(Path(path)), seconds=5)
 
 
-async def _remove_network(agent: Agent) -> None:
-    plan = default_plan("us-east-1", seed=ACCOUNT, ipv4_cidr=agent.settings["BERTH_VPC_CIDR"])
-    vpc = SimulatedVpc(plan, namespace=agent.settings["BERTH_VPC_NAMESPACE"])
+def tidy(docker: APIClient) -> None:
+    """Take away what an agent without tasks has left. One that runs, or that has tasks, is not touched."""
+    with socket.socket() as asked:
+        running = asked.connect_ex(("127.0.0.1", 51678)) == 0
+    assert not running, "an agent runs on this machine, and there is room for one only: stop it"
+    tasks = docker.containers(all=True, filters={"label": ["com.amazonaws.ecs.task-arn"]})
+    assert not tasks, f"there are tasks of an agent: {[each['Names'] for each in tasks]}; try: make demo-down"
+    if (LINKS / "ecs-bridge").exists() or (LINKS / "berth0").exists():
+        asyncio.run(_remove_network(DEFAULT_VPC_CIDR, DEFAULT_NAMESPACE))
+
+
+async def _remove_network(cidr: str, namespace: str) -> None:
+    vpc = SimulatedVpc(default_plan("us-east-1", seed=ACCOUNT, ipv4_cidr=cidr), namespace=namespace)
     try:
         await vpc.destroy()
     finally:

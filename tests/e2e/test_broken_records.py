@@ -1,0 +1,71 @@
+"""What the agent wrote down is broken when it starts: set aside, rebuilt from what runs, never a crash loop."""
+
+import json
+import sqlite3
+
+import pytest
+
+from tests.e2e.agent_process import Agent, Task, a_definition, eventually
+from tests.e2e.conftest import MakeAgent, expect_nothing_left
+from tests.e2e.inside import Containers
+from tests.e2e.surroundings import Things
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+WEB = a_definition("web", {"name": "web"})
+
+
+def test_tasks_whose_records_are_broken_run_on_and_are_known_again(
+    make_agent: MakeAgent, containers: Containers, before: Things
+) -> None:
+    agent = make_agent()
+    agent.start()
+    tasks = agent.started_copies(WEB, 4)
+    arns = [task.arn for task in tasks]
+    identities = containers.identities(arns)
+    assert agent.stop() == 0
+    cut, rubbish, future, empty = (agent.data / "tasks" / f"{task.id}.json" for task in tasks)
+    cut.write_bytes(cut.read_bytes()[:200])
+    rubbish.write_bytes(b"\x00\xff" * 500)
+    future.write_text(json.dumps(json.loads(future.read_text()) | {"version": 999}))
+    empty.write_bytes(b"")
+
+    assert agent.start() < 10
+    agent.all_running(arns)
+    eventually("all are known", lambda: all(agent.inner(arn) for arn in arns), seconds=10)
+    assert containers.identities(arns) == identities
+    assert {file.name for file in (agent.data / "tasks/broken").iterdir()} == {
+        f"{task.id}.json" for task in tasks
+    }
+    assert len(agent.said("checkpoint.set_aside")) >= 4
+    network = containers.network(tasks[0])
+    assert [network.fetch(f"http://{task.address}/").code for task in tasks] == [200] * 4
+    expect_nothing_left(agent, containers.docker, before)
+
+
+def test_a_broken_database_is_set_aside_and_the_agent_works_on(
+    make_agent: MakeAgent, containers: Containers, before: Things
+) -> None:
+    agent = make_agent()
+    agent.start()
+    (old,) = agent.started_copies(WEB, 1)
+    identities = containers.identities([old.arn])
+    agent.kill()
+    database = agent.data / "berth.db"
+    database.write_bytes(b"this is no database" * 1000)
+
+    assert agent.start() < 10
+    assert list(agent.data.glob("berth.db.broken-*"))
+    _expect_old_task_runs_on_or_is_gone(agent, old, containers, identities)
+    agent.started(WEB)
+    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as reader:
+        assert reader.execute("PRAGMA quick_check").fetchone() == ("ok",)
+    reader.close()
+    expect_nothing_left(agent, containers.docker, before)
+
+
+def _expect_old_task_runs_on_or_is_gone(
+    agent: Agent, old: Task, containers: Containers, identities: list[tuple[str, int, str]]
+) -> None:
+    eventually("the old task is known", lambda: agent.task(old.arn).status == "RUNNING", seconds=10)
+    assert containers.identities([old.arn]) == identities
