@@ -148,9 +148,9 @@ def _introspection(parts: Parts) -> web.Application:
     return introspection_application(answers, parts.clock, license_text=license_text())
 
 
-def _leaks(parts: Parts) -> Callable[[], Awaitable[dict[str, list[str]]]]:
-    async def look() -> dict[str, list[str]]:
-        return {"things": list(await parts.janitor.leaks())}
+def _leaks(parts: Parts) -> Callable[[], Awaitable[dict[str, tuple[str, ...]]]]:
+    async def look() -> dict[str, tuple[str, ...]]:
+        return {**await parts.janitor.leaks(), "interfaces": await parts.backend.orphans()}
 
     return look
 

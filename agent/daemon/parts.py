@@ -89,7 +89,7 @@ def build(settings: Settings) -> Parts:
         vpc=vpc,
         backend=backend,
         node=node,
-        janitor=Janitor(runtime, known=node.known),
+        janitor=Janitor(runtime, network, known=node.known, sandboxes=node.sandboxes),
     )
 
 

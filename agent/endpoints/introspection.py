@@ -17,7 +17,7 @@ from agent.endpoints.health import HealthBoard
 from agent.endpoints.naming import NotOneTask, find_by_docker_id, find_task
 from agent.endpoints.serving import Limits
 from agent.endpoints.views import EMPTY_TASK, ecs_task, explanations, full_task, health_document
-from agent.model.errors import RuntimeUnavailable
+from agent.model.errors import AgentError, RuntimeUnavailable
 from agent.model.explanation import Explanation
 from agent.model.state import Container, TaskState
 from agent.ports.clock import Clock
@@ -134,7 +134,7 @@ class _Introspection:
         try:
             async with asyncio.timeout(_LEAKS_LIMIT):
                 found = await self._answers.leaks()
-        except (RuntimeUnavailable, TimeoutError) as error:
+        except (AgentError, TimeoutError) as error:
             problem = str(error) or f"looking took longer than {_LEAKS_LIMIT:.0f} s"
             return _json({"message": f"cannot look for leftovers now: {problem}"}, 503)
         return _json({kind: list(names) for kind, names in found.items()})

@@ -1,12 +1,15 @@
 """What joins a sandbox to the network."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from agent.model.ids import ContainerId, MacAddress
 from agent.model.spec import NetworkInterface
 from agent.model.state import Attachment
+
+KnownSandboxes = Callable[[], frozenset[ContainerId]]
+"""The pause containers of all tasks as they are when it is called, so that it can be asked after a look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,13 +21,19 @@ class SandboxRef:
 
 
 class NetworkProvider(Protocol):
-    """Both verbs are idempotent and raise ``CannotAttachNetwork``."""
+    """All verbs are idempotent and raise ``CannotAttachNetwork``."""
 
     async def attach(self, sandbox: SandboxRef, wanted: NetworkInterface) -> Attachment:
         """Give the sandbox its ENI and the link to the agent. Undo what was done if a part fails."""
 
     async def detach(self, sandbox: SandboxRef, wanted: NetworkInterface) -> None:
         """Take them away. Succeeds when there is nothing left to detach."""
+
+    async def leftovers(self, known: KnownSandboxes) -> tuple[str, ...]:
+        """Names of what is left of sandboxes that are not known and are not being attached, sorted."""
+
+    async def remove_leftovers(self, known: KnownSandboxes) -> tuple[str, ...]:
+        """Remove it, and what cannot be listed; the names of what was removed, sorted."""
 
 
 class InterfaceWatcher(Protocol):

@@ -1,14 +1,15 @@
-"""Removes labelled leftovers that belong to no task: from a lost record, or from a backend that forgot."""
+"""Removes leftovers that belong to no task: from a lost record, or from a backend that forgot."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 
 import structlog
 
-from agent.model.errors import AgentError
-from agent.model.ids import TaskArn, TaskId, task_id
+from agent.model.errors import AgentError, BackendUnavailable
+from agent.model.ids import ContainerId, TaskArn, TaskId, task_id
 from agent.model.observation import ContainerSnapshot
+from agent.ports.network import KnownSandboxes, NetworkProvider
 from agent.ports.runtime import ContainerRuntime
 
 log = structlog.get_logger()
@@ -21,11 +22,23 @@ STRANGER_GRACE = timedelta(seconds=30)
 
 
 class Janitor:
-    """``known`` gives the tasks of this agent, or None while the backend has not named them all."""
+    """``known`` gives the tasks of this agent, or None while the backend has not named them all.
 
-    def __init__(self, runtime: ContainerRuntime, *, known: Callable[[], frozenset[TaskArn] | None]) -> None:
+    ``sandboxes`` gives the pause containers of these tasks.
+    """
+
+    def __init__(
+        self,
+        runtime: ContainerRuntime,
+        network: NetworkProvider,
+        *,
+        known: Callable[[], frozenset[TaskArn] | None],
+        sandboxes: KnownSandboxes,
+    ) -> None:
         self._runtime = runtime
+        self._network = network
         self._known = known
+        self._sandboxes = sandboxes
 
     async def run(self) -> None:
         """Sweep for ever."""
@@ -37,36 +50,60 @@ class Janitor:
                 log.warning("sweep.failed", reason=str(error))
             await asyncio.sleep(SWEEP_EVERY)
 
-    async def leaks(self) -> tuple[str, ...]:
-        """What a sweep would remove. Raise ``RuntimeUnavailable``."""
-        strangers = await self._strangers()
+    async def leaks(self) -> dict[str, tuple[str, ...]]:
+        """What a sweep would remove, by kind.
+
+        Raise ``RuntimeUnavailable``, ``CannotAttachNetwork``, or ``BackendUnavailable`` while nobody can say.
+        """
+        seen = await self._runtime.observe()
         known = self._known()
         if known is None:
-            return ()
-        things = await self._runtime.leftovers(_ids(known))
-        return (*(f"container {each.docker_name}" for each in strangers), *things)
+            raise BackendUnavailable("the backend has not named all of its tasks yet")
+        return {
+            "containers": tuple(each.docker_name for each in _strangers(seen, known)),
+            "volumes and control groups": await self._runtime.leftovers(_ids(known)),
+            "network": await self._network.leftovers(self._standing(seen)),
+        }
 
     async def sweep(self) -> tuple[str, ...]:
         """Stop and remove the containers of unknown tasks, then what is left of their sandboxes."""
         removed: list[str] = []
+        seen = await self._runtime.observe()
         # the pause container last: a sandbox outlives its members
-        for each in sorted(await self._strangers(), key=lambda snapshot: snapshot.is_pause):
+        for each in sorted(_strangers(seen, self._known()), key=lambda snapshot: snapshot.is_pause):
             await self._runtime.ensure_stopped(each.docker_name, STRANGER_GRACE)
             await self._runtime.ensure_removed(each.docker_name)
             log.info("leftover.removed", leftover=each.docker_name, task_arn=each.task_arn)
             removed.append(each.docker_name)
-        known = self._known()
+        known = self._known()  # once more: stopping takes its time
         if known is None:
             return tuple(removed)
-        for name in await self._runtime.remove_leftovers(_ids(known)):
-            log.info("leftover.removed", leftover=name)
-            removed.append(name)
+        removed += _told(await self._runtime.remove_leftovers(_ids(known)))
+        standing = self._standing(await self._runtime.observe())
+        removed += _told(await self._network.remove_leftovers(standing))
         return tuple(removed)
 
-    async def _strangers(self) -> tuple[ContainerSnapshot, ...]:
-        seen = await self._runtime.observe()
-        known = self._known()  # asked after the look: a task accepted meanwhile is no stranger
-        return () if known is None else tuple(each for each in seen if each.task_arn not in known)
+    def _standing(self, seen: Iterable[ContainerSnapshot]) -> KnownSandboxes:
+        """Also those that no task knows keep their network: it goes after the last container."""
+        pauses = frozenset(each.container_id for each in seen if each.is_pause)
+
+        def sandboxes() -> frozenset[ContainerId]:
+            return pauses | self._sandboxes()
+
+        return sandboxes
+
+
+def _strangers(
+    seen: Iterable[ContainerSnapshot], known: frozenset[TaskArn] | None
+) -> tuple[ContainerSnapshot, ...]:
+    """To be told who is known after the look: a task accepted meanwhile is no stranger."""
+    return () if known is None else tuple(each for each in seen if each.task_arn not in known)
+
+
+def _told(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        log.info("leftover.removed", leftover=name)
+    return names
 
 
 def _ids(arns: frozenset[TaskArn]) -> frozenset[TaskId]:

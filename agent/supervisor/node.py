@@ -10,7 +10,7 @@ from agent.lifecycle.roster import diff
 from agent.model.desired import DesiredTasks, WantedTask
 from agent.model.errors import CheckpointFailed
 from agent.model.events import Event, InterfaceAppeared, Recovered, StopRequested
-from agent.model.ids import TaskArn
+from agent.model.ids import ContainerId, TaskArn
 from agent.model.state import Policy, TaskState
 from agent.ports.backend import TaskStateBackend
 from agent.ports.checkpoint import CheckpointStore
@@ -87,6 +87,11 @@ class Node:
     def known(self) -> frozenset[TaskArn] | None:
         """The tasks of this machine. None: the backend has not named all of its tasks yet."""
         return frozenset(self._supervisors) if self._has_complete_snapshot else None
+
+    def sandboxes(self) -> frozenset[ContainerId]:
+        """The pause containers of all tasks, whatever has become of them."""
+        found = (task.sandbox.container_id for task in self.tasks())
+        return frozenset(each for each in found if each is not None)
 
     def deliver(self, arn: TaskArn, event: Event) -> None:
         """Give the event to the task's loop; an unknown task has none."""

@@ -9,7 +9,7 @@ from typing import Protocol
 import pytest
 
 from agent.model.errors import CannotAttachNetwork
-from agent.model.ids import MacAddress
+from agent.model.ids import ContainerId, MacAddress
 from agent.model.spec import NetworkInterface
 from agent.ports.network import NetworkProvider, SandboxRef
 
@@ -31,6 +31,9 @@ class NetworkStage(Protocol):
 
     async def is_attached(self, sandbox: SandboxRef) -> bool:
         """Whether the sandbox has its ENI or its link to the agent."""
+
+    async def ports(self) -> list[str]:
+        """The names of all ports of the bridge, sorted."""
 
     async def break_attach(self) -> None:
         """Let attach fail until ``heal``, if possible after a part of it is done."""
@@ -114,6 +117,51 @@ class NetworkContract:
         with pytest.raises(CannotAttachNetwork):
             await stage.provider.attach(replace(sandbox, pid=None), eni)
         assert not await stage.is_attached(sandbox)
+
+    async def test_what_is_left_of_an_unknown_sandbox_is_found_and_removed_by_name(self, stage):
+        kept, lost = await stage.sandbox(), await stage.sandbox()
+        await stage.provider.attach(kept, await stage.eni())
+        (kept_port,) = await stage.ports()
+        await stage.provider.attach(lost, await stage.eni())
+
+        def known() -> frozenset[ContainerId]:
+            return frozenset({kept.container_id})
+
+        found = await stage.provider.leftovers(known)
+        assert {*found, kept_port} == set(await stage.ports())
+        assert len(found) == 1
+        assert await stage.provider.remove_leftovers(known) == found
+        assert await stage.ports() == [kept_port]
+        assert await stage.is_attached(kept)
+        assert await stage.provider.leftovers(known) == ()
+        assert await stage.provider.remove_leftovers(known) == ()
+
+    async def test_where_nothing_was_ever_attached_nothing_is_left(self, stage):
+        assert await stage.provider.leftovers(frozenset) == ()
+        assert await stage.provider.remove_leftovers(frozenset) == ()
+
+    async def test_what_is_being_attached_is_never_a_leftover(self, stage):
+        attached: set[ContainerId] = set()
+
+        async def attach() -> None:
+            sandbox, eni = await stage.sandbox(), await stage.eni()
+            await stage.provider.attach(sandbox, eni)
+            attached.add(sandbox.container_id)
+
+        async with asyncio.TaskGroup() as group:
+            attaching = [group.create_task(attach()) for _ in range(4)]
+            while not all(each.done() for each in attaching):
+                assert await stage.provider.leftovers(lambda: frozenset(attached)) == ()
+                assert await stage.provider.remove_leftovers(lambda: frozenset(attached)) == ()
+        assert len(await stage.ports()) == len(attached) == len(attaching)
+
+    async def test_what_is_left_of_a_dead_sandbox_can_be_removed(self, stage):
+        sandbox, eni = await stage.sandbox(), await stage.eni()
+        await stage.provider.attach(sandbox, eni)
+        await stage.kill(sandbox)
+        await stage.provider.remove_leftovers(frozenset)
+        assert await stage.ports() == []
+        assert await stage.provider.leftovers(frozenset) == ()
 
     async def test_a_failed_attach_leaves_nothing_that_detach_does_not_take_away(self, stage):
         sandbox, eni = await stage.sandbox(), await stage.eni()

@@ -11,7 +11,7 @@ from agent.model.ids import ContainerId
 from agent.model.spec import NetworkInterface
 from agent.ports.network import SandboxRef
 from tests.contracts.network import NetworkContract, an_eni
-from tests.fakes.network import FakeNetwork
+from tests.fakes.network import FakeNetwork, port_name
 
 
 class FakeStage:
@@ -32,6 +32,9 @@ class FakeStage:
 
     async def is_attached(self, sandbox: SandboxRef) -> bool:
         return self.provider.is_attached(sandbox.container_id)
+
+    async def ports(self) -> list[str]:
+        return sorted(map(port_name, self.provider.joined))
 
     async def break_attach(self) -> None:
         self.provider.lose_answer()
@@ -91,3 +94,10 @@ async def test_a_hanging_attach_that_is_cancelled_attaches_nothing(stage):
         async with asyncio.timeout(0.01):
             await stage.provider.attach(sandbox, eni)
     assert not stage.provider.is_attached(sandbox.container_id)
+
+
+async def test_looking_for_leftovers_fails_as_asked(stage):
+    stage.provider.fail("leftovers", "cannot list")
+    with pytest.raises(CannotAttachNetwork, match="cannot list"):
+        await stage.provider.leftovers(frozenset)
+    assert await stage.provider.leftovers(frozenset) == ()

@@ -2,16 +2,26 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from agent.model.errors import CannotAttachNetwork
 from agent.model.ids import ContainerId, MacAddress
 from agent.model.spec import NetworkInterface
 from agent.model.state import Attachment
-from agent.ports.network import SandboxRef
+from agent.ports.network import KnownSandboxes, SandboxRef
 
-Verb = Literal["attach", "detach"]
+Verb = Literal["attach", "detach", "leftovers", "remove_leftovers"]
+
+_NOBODY = ContainerId("")
+"""The subject of calls that are about no sandbox."""
+
+
+def port_name(container_id: ContainerId) -> str:
+    """How the sandbox's port on the bridge is named."""
+    return f"veth{container_id[-8:]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +46,9 @@ class FakeNetwork:
         self.joined: dict[ContainerId, Joined] = {}
         self.calls: list[tuple[Verb, ContainerId]] = []
         self.most_at_once = 0
-        self._failures: dict[Verb, list[str]] = {"attach": [], "detach": []}
-        self._always: dict[Verb, str | None] = {"attach": None, "detach": None}
-        self._gates: dict[Verb, asyncio.Event | None] = {"attach": None, "detach": None}
+        self._failures: dict[Verb, list[str]] = {verb: [] for verb in get_args(Verb)}
+        self._always: dict[Verb, str | None] = dict.fromkeys(get_args(Verb))
+        self._gates: dict[Verb, asyncio.Event | None] = dict.fromkeys(get_args(Verb))
         self._leaves_half = False
         self._under_way: Counter[ContainerId] = Counter()
         self._next = 2
@@ -47,7 +57,33 @@ class FakeNetwork:
 
     async def attach(self, sandbox: SandboxRef, wanted: NetworkInterface) -> Attachment:
         """Attach, or find it attached. Raise ``CannotAttachNetwork``."""
-        await self._called("attach", sandbox)
+        async with self._called("attach", sandbox.container_id):
+            return self._attached(sandbox, wanted)
+
+    async def detach(self, sandbox: SandboxRef, wanted: NetworkInterface) -> None:
+        """Take away what is there. Raise ``CannotAttachNetwork``."""
+        async with self._called("detach", sandbox.container_id):
+            found = self.joined.get(sandbox.container_id)
+            if found is not None and found.mac_address == wanted.mac_address.lower():
+                del self.joined[sandbox.container_id]
+
+    async def leftovers(self, known: KnownSandboxes) -> tuple[str, ...]:
+        """The ports of sandboxes that nobody knows. Raise ``CannotAttachNetwork``."""
+        async with self._called("leftovers", _NOBODY):
+            return tuple(sorted(port_name(each) for each in self._strays(known)))
+
+    async def remove_leftovers(self, known: KnownSandboxes) -> tuple[str, ...]:
+        """Remove these. Raise ``CannotAttachNetwork``."""
+        async with self._called("remove_leftovers", _NOBODY):
+            strays = self._strays(known)
+            for each in strays:
+                del self.joined[each]
+            return tuple(sorted(port_name(each) for each in strays))
+
+    def _strays(self, known: KnownSandboxes) -> frozenset[ContainerId]:
+        return frozenset(self.joined) - known() - self._under_way.keys()
+
+    def _attached(self, sandbox: SandboxRef, wanted: NetworkInterface) -> Attachment:
         if sandbox.pid is None:
             raise CannotAttachNetwork(
                 "ecs-eni: the pause container is not running, so it has no network namespace"
@@ -66,13 +102,6 @@ class FakeNetwork:
             self._leaves_half = False
             raise CannotAttachNetwork("ecs-bridge: the answer was lost")
         return Attachment(local_ipv4=found.local_ipv4)
-
-    async def detach(self, sandbox: SandboxRef, wanted: NetworkInterface) -> None:
-        """Take away what is there. Raise ``CannotAttachNetwork``."""
-        await self._called("detach", sandbox)
-        found = self.joined.get(sandbox.container_id)
-        if found is not None and found.mac_address == wanted.mac_address.lower():
-            del self.joined[sandbox.container_id]
 
     # -- the test's side -----------------------------------------------------------------------
 
@@ -113,22 +142,25 @@ class FakeNetwork:
         """Whether the sandbox has its ENI and its link to the agent."""
         return container_id in self.joined
 
-    async def _called(self, verb: Verb, sandbox: SandboxRef) -> None:
-        self.calls.append((verb, sandbox.container_id))
-        self._under_way[sandbox.container_id] += 1
-        self.most_at_once = max(self.most_at_once, self._under_way[sandbox.container_id])
+    @asynccontextmanager
+    async def _called(self, verb: Verb, subject: ContainerId) -> AsyncIterator[None]:
+        self.calls.append((verb, subject))
+        self._under_way[subject] += 1
+        self.most_at_once = max(self.most_at_once, self._under_way[subject])
         try:
             await asyncio.sleep(0)
             gate = self._gates[verb]
             if gate is not None:
                 await gate.wait()
+            if self._failures[verb]:
+                raise CannotAttachNetwork(self._failures[verb].pop(0))
+            problem = self._always[verb]
+            if problem is not None:
+                raise CannotAttachNetwork(problem)
+            yield
         finally:
-            self._under_way[sandbox.container_id] -= 1
-        if self._failures[verb]:
-            raise CannotAttachNetwork(self._failures[verb].pop(0))
-        problem = self._always[verb]
-        if problem is not None:
-            raise CannotAttachNetwork(problem)
+            self._under_way[subject] -= 1
+            self._under_way += Counter()  # forgets those at zero
 
     def _free_address(self) -> str:
         number, self._next = self._next, self._next + 1

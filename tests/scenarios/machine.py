@@ -53,14 +53,15 @@ class FakeMachine:
         self.credentials = FakeCredentials(clock)
         self.health = Complaints()
         self.node = self._new_node()
+        self.janitor = self._new_janitor()
 
     @asynccontextmanager
     async def agent(self) -> AsyncIterator[Node]:
         """One life of the agent. Leaving the block kills it: nothing is finished, nothing is said."""
         self.node = self._new_node()
-        janitor = Janitor(self.runtime, known=self.node.known)
+        self.janitor = self._new_janitor()
         async with asyncio.TaskGroup() as life:
-            tasks = [life.create_task(self.node.run()), life.create_task(janitor.run())]
+            tasks = [life.create_task(self.node.run()), life.create_task(self.janitor.run())]
             try:
                 yield self.node
             finally:
@@ -116,3 +117,6 @@ class FakeMachine:
             health=self.health,
             policy=self.policy,
         )
+
+    def _new_janitor(self) -> Janitor:
+        return Janitor(self.runtime, self.network, known=self.node.known, sandboxes=self.node.sandboxes)

@@ -94,5 +94,12 @@ class PluginChain:
             return failure
 
 
+def reply_of(outcome: Outcome) -> PluginReply:
+    """The plugin's reply. Raise ``CannotAttachNetwork`` if there is none."""
+    if isinstance(outcome, CannotAttachNetwork):
+        raise outcome
+    return outcome
+
+
 def _has_failed(outcome: Outcome) -> bool:
     return isinstance(outcome, CannotAttachNetwork) or outcome.exit != 0

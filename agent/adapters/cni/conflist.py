@@ -1,8 +1,10 @@
 """Which plugins are called for a task's ENI, in which order, and with which configuration. Pure."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from agent.model.ids import ContainerId
 from agent.model.spec import NetworkInterface
 
 ENI_PLUGIN = "ecs-eni"
@@ -18,6 +20,9 @@ BRIDGE_IFNAME = "ecs-eth0"
 
 CREDENTIALS_ROUTE = "169.254.170.2/32"
 """Where every task finds its credentials, through the link to the agent (cni 2.8)."""
+
+GC_VERSION = "1.1.0"
+"""The oldest dialect that has GC (cni 1.4)."""
 
 _CNI_VERSION = "1.0.0"
 _NETWORK = "berth"
@@ -39,7 +44,7 @@ class TaskBridge:
 
 @dataclass(frozen=True, slots=True)
 class PluginCall:
-    """One plugin, the interface's name in the sandbox, and the configuration: a JSON object."""
+    """One plugin, the interface's name in the sandbox (if it is about one), and the configuration: JSON."""
 
     plugin: str
     ifname: str
@@ -51,6 +56,26 @@ def plugin_calls(wanted: NetworkInterface, bridge: TaskBridge, *, block_imds: bo
     return (
         PluginCall(ENI_PLUGIN, ENI_IFNAME, _eni_config(wanted, block_imds=block_imds)),
         PluginCall(BRIDGE_PLUGIN, BRIDGE_IFNAME, _bridge_config(wanted, bridge)),
+    )
+
+
+def collection_calls(bridge: TaskBridge, kept: Iterable[ContainerId]) -> tuple[PluginCall, ...]:
+    """The GC calls that free what belongs to none of the ``kept`` sandboxes, in order."""
+    valid = [
+        {"containerID": sandbox, "ifname": ifname}
+        for sandbox in sorted(kept)
+        for ifname in (ENI_IFNAME, BRIDGE_IFNAME)
+    ]
+    common = {
+        "cniVersion": GC_VERSION,
+        "name": _NETWORK,
+        "cni.dev/valid-attachments": valid,
+        "cni.dev/attachments": valid,  # the same under its older name (cni 1.3)
+    }
+    plug = {"bridge": bridge.name, "mtu": bridge.mtu, "ipam": _ipam_config(bridge)}
+    return (
+        PluginCall(BRIDGE_PLUGIN, "", {**common, "type": BRIDGE_PLUGIN, **plug}),
+        PluginCall(ENI_PLUGIN, "", {**common, "type": ENI_PLUGIN}),
     )
 
 
@@ -75,10 +100,14 @@ def _bridge_config(wanted: NetworkInterface, bridge: TaskBridge) -> dict[str, An
         "type": BRIDGE_PLUGIN,
         "bridge": bridge.name,
         "mtu": bridge.mtu,
-        "ipam": {
-            "type": IPAM_PLUGIN,
-            "id": wanted.mac_address,  # what the lease belongs to; survives a change of the pause container
-            "ipv4-subnet": bridge.subnet,
-            "ipv4-routes": [{"dst": route} for route in (CREDENTIALS_ROUTE, *bridge.additional_routes)],
-        },
+        # what the lease belongs to; survives a change of the pause container
+        "ipam": {**_ipam_config(bridge), "id": wanted.mac_address},
+    }
+
+
+def _ipam_config(bridge: TaskBridge) -> dict[str, Any]:
+    return {
+        "type": IPAM_PLUGIN,
+        "ipv4-subnet": bridge.subnet,
+        "ipv4-routes": [{"dst": route} for route in (CREDENTIALS_ROUTE, *bridge.additional_routes)],
     }

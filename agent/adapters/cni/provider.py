@@ -9,22 +9,23 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from agent.adapters.cni.chain import Outcome, PluginChain
+from agent.adapters.cni.chain import Outcome, PluginChain, reply_of
 from agent.adapters.cni.conflist import ENI_IFNAME, NEEDED_PLUGINS, PluginCall, TaskBridge, plugin_calls
 from agent.adapters.cni.invoke import run_plugin
+from agent.adapters.cni.leftovers import Leftovers
 from agent.adapters.cni.plugin_host import Invocation
 from agent.adapters.cni.replies import (
     PluginBusy,
-    PluginReply,
     PluginTimedOut,
     local_ipv4,
     read_result,
     require_success,
 )
 from agent.model.errors import CannotAttachNetwork, CannotStart
+from agent.model.ids import ContainerId
 from agent.model.spec import NetworkInterface
 from agent.model.state import Attachment
-from agent.ports.network import SandboxRef
+from agent.ports.network import KnownSandboxes, SandboxRef
 
 log = structlog.get_logger()
 
@@ -38,8 +39,9 @@ _BUSY_PAUSES_S = (0.1, 0.3, 1.0, 2.0)
 class CniSettings:
     """Where the plugins are and what they are told.
 
-    ``proc_root``: where the host's /proc is seen. ``ipam_dir``: the address leases, best on a tmpfs.
-    ``log_file``, ``log_level``: of the plugins. ``uses_plugin_host``: keep a warm process for chains.
+    ``proc_root``, ``sys_root``: where the host's /proc and /sys are seen.
+    ``ipam_dir``: the address leases, best on a tmpfs. ``log_file``, ``log_level``: of the plugins.
+    ``uses_plugin_host``: keep a warm process for chains.
     ``attach_limit``, ``detach_limit``: for a whole chain.
     """
 
@@ -47,6 +49,7 @@ class CniSettings:
     bridge: TaskBridge = field(default_factory=TaskBridge)
     block_imds: bool = True
     proc_root: Path = Path("/proc")
+    sys_root: Path = Path("/sys")
     ipam_dir: Path = Path("/run/ecs-ipam")
     log_file: Path = Path("/var/log/ecs/cni-plugins.log")
     log_level: str = "info"
@@ -71,7 +74,20 @@ class CniProvider:
     def __init__(self, settings: CniSettings) -> None:
         self._settings = settings
         self._chain = PluginChain(settings.plugin_dir, is_warm=settings.uses_plugin_host)
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._turns: WeakValueDictionary[ContainerId, asyncio.Lock] = WeakValueDictionary()
+        self._environment = {
+            "CNI_PATH": str(settings.plugin_dir),
+            "ECS_CNI_LOG_FILE": str(settings.log_file),
+            "ECS_CNI_LOGLEVEL": settings.log_level,
+            "IPAM_DB_PATH": str(settings.ipam_dir),
+        }
+        self._leftovers = Leftovers(
+            self._chain,
+            settings.bridge,
+            settings.sys_root,
+            self._environment,
+            at_work=lambda: frozenset(self._turns),
+        )
         self._versions: tuple[PluginVersion, ...] = ()
 
     async def start(self) -> None:
@@ -113,6 +129,7 @@ class CniProvider:
                 "the pause container does not run, so there is no network namespace to join"
             )
         async with self._turn(sandbox):
+            await self._leftovers.let_pass(sandbox.container_id)
             until = asyncio.get_running_loop().time() + self._settings.attach_limit.total_seconds()
             calls = self._calls(wanted)
             try:
@@ -129,6 +146,17 @@ class CniProvider:
             failures = await self._delete_all(sandbox, self._calls(wanted))
         if failures:
             raise CannotAttachNetwork("; ".join(map(str, failures))) from failures[0]
+
+    async def leftovers(self, known: KnownSandboxes) -> tuple[str, ...]:
+        """The bridge's ports of no sandbox that is known or worked on. Raise ``CannotAttachNetwork``."""
+        return await self._leftovers.find(known)
+
+    async def remove_leftovers(self, known: KnownSandboxes) -> tuple[str, ...]:
+        """Call each plugin's GC, if it has one; the names of the ports that went.
+
+        Leases go too, but only their plugin knows which. Raise ``CannotAttachNetwork``.
+        """
+        return await self._leftovers.remove(known)
 
     # -- chains --------------------------------------------------------------------------------
 
@@ -152,7 +180,7 @@ class CniProvider:
             try:
                 outcomes = await self._run("ADD", sandbox, missing, until, stops_on_error=True)
                 for call, outcome in zip(missing, outcomes, strict=False):
-                    results.append(read_result(call.plugin, _reply(outcome)))
+                    results.append(read_result(call.plugin, reply_of(outcome)))
             except PluginBusy:
                 pause = next(pauses, None)
                 if pause is None or asyncio.get_running_loop().time() + pause >= until:
@@ -172,7 +200,7 @@ class CniProvider:
             outcomes = await self._run("DEL", sandbox, left, until, stops_on_error=False)
             for call, outcome in zip(left, outcomes, strict=True):
                 try:
-                    require_success(call.plugin, _reply(outcome))
+                    require_success(call.plugin, reply_of(outcome))
                 except PluginBusy as refusal:
                     busy.append((call, refusal))
                 except CannotAttachNetwork as failure:
@@ -194,7 +222,7 @@ class CniProvider:
     ) -> tuple[Outcome, ...]:
         return await self._chain.run(
             [
-                Invocation(call.plugin, self._environment(command, sandbox, call.ifname), call.config)
+                Invocation(call.plugin, self._call_environment(command, sandbox, call.ifname), call.config)
                 for call in calls
             ],
             stops_on_error=stops_on_error,
@@ -205,19 +233,15 @@ class CniProvider:
     def _calls(self, wanted: NetworkInterface) -> tuple[PluginCall, ...]:
         return plugin_calls(wanted, self._settings.bridge, block_imds=self._settings.block_imds)
 
-    def _environment(self, command: str, sandbox: SandboxRef, ifname: str) -> dict[str, str]:
-        settings = self._settings
-        netns = "" if sandbox.pid is None else str(settings.proc_root / str(sandbox.pid) / "ns" / "net")
+    def _call_environment(self, command: str, sandbox: SandboxRef, ifname: str) -> dict[str, str]:
+        namespace = self._settings.proc_root / str(sandbox.pid) / "ns" / "net"
         return {
+            **self._environment,
             "CNI_COMMAND": command,
             "CNI_CONTAINERID": sandbox.container_id,
-            "CNI_NETNS": netns,
+            "CNI_NETNS": "" if sandbox.pid is None else str(namespace),
             "CNI_IFNAME": ifname,
-            "CNI_PATH": str(settings.plugin_dir),
             "CNI_ARGS": "",
-            "ECS_CNI_LOG_FILE": str(settings.log_file),
-            "ECS_CNI_LOGLEVEL": settings.log_level,
-            "IPAM_DB_PATH": str(settings.ipam_dir),
         }
 
     def _turn(self, sandbox: SandboxRef) -> asyncio.Lock:
@@ -249,9 +273,3 @@ class CniProvider:
         path = self._settings.plugin_dir / plugin
         reply = await run_plugin(path, {}, b"", _PROBE_LIMIT_S, (option,))
         return read_result(f"{plugin} {option}", reply)
-
-
-def _reply(outcome: Outcome) -> PluginReply:
-    if isinstance(outcome, CannotAttachNetwork):
-        raise outcome
-    return outcome

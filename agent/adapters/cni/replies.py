@@ -11,6 +11,9 @@ from agent.model.errors import CannotAttachNetwork
 TRY_AGAIN_LATER = 11
 """The CNI error code with which a plugin asks to be called again (cni 1.5)."""
 
+_UNABLE = (1, 4)
+"""The codes for a dialect or a verb that the plugin does not know (cni 1.4)."""
+
 _SHOWN = 200
 
 
@@ -27,12 +30,19 @@ class PluginBusy(CannotAttachNetwork):
     """The plugin cannot do it now and wants to be asked again."""
 
 
+class PluginUnable(CannotAttachNetwork):
+    """The plugin does not know the verb, the dialect or a variable: asking again will not help."""
+
+
 class PluginTimedOut(CannotAttachNetwork):
     """The plugin did not end in time and was killed."""
 
 
 def require_success(plugin: str, reply: PluginReply) -> None:
-    """Return if the plugin ended well. Raise ``PluginBusy`` or ``CannotAttachNetwork`` with what it said."""
+    """Return if the plugin ended well, else raise ``CannotAttachNetwork`` with what it said.
+
+    The code decides whether that is a ``PluginBusy`` or a ``PluginUnable``.
+    """
     if reply.exit == 0:
         return
     refusal = _object(reply.stdout)
@@ -41,7 +51,9 @@ def require_success(plugin: str, reply: PluginReply) -> None:
         raise CannotAttachNetwork(f"{plugin}: {_ending(reply.exit)} {_said(reply)}")
     details = refusal.get("details")
     text = f"{plugin}: {message} (code {code})" + (f": {details}" if details else "")
-    raise PluginBusy(text) if code == TRY_AGAIN_LATER else CannotAttachNetwork(text)
+    if code == TRY_AGAIN_LATER:
+        raise PluginBusy(text)
+    raise PluginUnable(text) if code in _UNABLE else CannotAttachNetwork(text)
 
 
 def read_result(plugin: str, reply: PluginReply) -> dict[str, Any]:
@@ -53,6 +65,14 @@ def read_result(plugin: str, reply: PluginReply) -> dict[str, Any]:
             f"{plugin}: expected a CNI result (a JSON object) on stdout, {_said(reply)}"
         )
     return result
+
+
+def supported_versions(reply: PluginReply) -> frozenset[str]:
+    """What a plugin answers to VERSION. Empty if it says nothing that can be understood: then it is old."""
+    listed = (_object(reply.stdout) or {}).get("supportedVersions")
+    if reply.exit != 0 or not isinstance(listed, list):
+        return frozenset()
+    return frozenset(version for version in listed if isinstance(version, str))
 
 
 def local_ipv4(plugin: str, result: dict[str, Any]) -> str:

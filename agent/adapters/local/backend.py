@@ -187,6 +187,13 @@ class LocalBackend:
         if not is_known:
             raise ReportRejected(f"{report.task_arn}: this backend never assigned such a task")
 
+    async def orphans(self) -> tuple[str, ...]:
+        """The ids of the VPC's interfaces that belong to no task. Raise ``BackendUnavailable``."""
+        try:
+            return await self._keeper.orphans()
+        except (VpcError, DatabaseFailed) as failure:
+            raise BackendUnavailable(f"cannot list interfaces: {failure}") from failure
+
     # -- on the database's thread ----------------------------------------------------------------
 
     def _accept(self, ledger: Ledger, report: TaskReport) -> bool:

@@ -19,6 +19,7 @@ log = structlog.get_logger()
 
 _FIRST_RETRY, _LAST_RETRY = 0.2, 10.0  # seconds
 _LONGEST_WAIT = 30.0
+_SWEEP_EVERY = 600.0
 
 
 class ElasticNetwork(Protocol):
@@ -65,17 +66,25 @@ class InterfaceKeeper:
         """Something may have changed."""
         self._changed.set()
 
+    async def orphans(self) -> tuple[str, ...]:
+        """The ids of interfaces that belong to no task, sorted. Raise ``VpcError`` or ``DatabaseFailed``."""
+        made = await self._vpc.interfaces()
+        # Asked after the look, since a record comes before its interface.
+        attachments = await self._store.transact(Ledger.live_attachments)
+        orphans = made - {one.eni_id for one in attachments}
+        # Looked at again: one that was being removed has gone before its record.
+        return tuple(sorted(orphans & await self._vpc.interfaces())) if orphans else ()
+
     async def remove_orphans(self) -> None:
         """Remove interfaces that belong to no task. Raise ``VpcError`` or ``DatabaseFailed``."""
-        attachments = await self._store.transact(Ledger.live_attachments)
-        known = {one.eni_id for one in attachments}
-        for eni_id in sorted(await self._vpc.interfaces() - known):
+        for eni_id in await self.orphans():
             await self._vpc.remove_interface(eni_id)
             log.warning("interface.orphan_removed", eni_id=eni_id)
 
     async def run(self) -> None:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as steps:
+            steps.create_task(self._sweep())
             while True:
                 self._changed.clear()
                 try:
@@ -99,6 +108,14 @@ class InterfaceKeeper:
                 await self._changed.wait()
         except TimeoutError:
             return
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_EVERY)
+            try:
+                await self.remove_orphans()
+            except (VpcError, OSError, DatabaseFailed) as problem:
+                log.warning("interfaces.unswept", problem=str(problem))
 
     def _is_due(self, task_id: str) -> bool:
         retry = self._retries.get(task_id)

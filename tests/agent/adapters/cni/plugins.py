@@ -12,6 +12,8 @@ esac
 world={world}
 name={name}
 mine=$world/$CNI_CONTAINERID.$name
+net=$world/sys/class/net
+port=veth$(printf %.8s $CNI_CONTAINERID)
 cat > $world/stdin.$name.$CNI_COMMAND
 env > $world/env.$name.$CNI_COMMAND
 echo "$CNI_COMMAND $name $CNI_IFNAME" >> $world/calls
@@ -21,6 +23,12 @@ ADD)
 ;;
 DEL)
 {delete}
+;;
+VERSION)
+{version}
+;;
+GC)
+{collect}
 ;;
 esac
 """
@@ -36,10 +44,22 @@ fi
 n=2
 until mkdir $world/lease.$n 2>/dev/null; do n=$((n + 1)); done
 echo $n > $mine
+mkdir -p $net/$port $net/ecs-bridge/brif/$port
+echo "ecs:$CNI_CONTAINERID:$name:$CNI_IFNAME" > $net/$port/ifalias
 echo "{\\"cniVersion\\":\\"1.0.0\\",\\"ips\\":[{\\"address\\":\\"169.254.172.$(cat $mine)/22\\"}],\\"dns\\":{}}" """
 
 DELETE = "rm -f $mine"
-DELETE_BRIDGE = """if [ -f $mine ]; then rmdir $world/lease.$(cat $mine); rm -f $mine; fi"""
+DELETE_BRIDGE = """rm -rf $net/ecs-bridge/brif/$port $net/$port
+if [ -f $mine ]; then rmdir $world/lease.$(cat $mine); rm -f $mine; fi"""
+
+VERSION = """echo '{"cniVersion":"1.1.0","supportedVersions":["1.0.0","1.1.0"]}'"""
+COLLECT_BRIDGE = """for mine in $world/*.$name; do
+  [ -f $mine ] || continue
+  id=$(basename $mine .$name)
+  grep -q "$id" $world/stdin.$name.GC && continue
+  port=veth$(printf %.8s $id)
+  rm -rf $net/ecs-bridge/brif/$port $net/$port $world/lease.$(cat $mine) $mine
+done"""
 
 
 class PluginDirectory:
@@ -57,11 +77,26 @@ class PluginDirectory:
         self.become("ecs-bridge", add=ADD_BRIDGE, delete=DELETE_BRIDGE)
         self.become("ecs-ipam", add=DELETE, delete=DELETE)
 
-    def become(self, name: str, *, add: str | None = None, delete: str | None = None) -> None:
+    def become(
+        self,
+        name: str,
+        *,
+        add: str | None = None,
+        delete: str | None = None,
+        version: str = VERSION,
+        collect: str | None = None,
+    ) -> None:
         usual = {"ecs-eni": (ADD_ENI, DELETE), "ecs-bridge": (ADD_BRIDGE, DELETE_BRIDGE)}.get(
             name, ("exit 1", DELETE)
         )
-        text = FRAME.format(world=self.world, name=name, add=add or usual[0], delete=delete or usual[1])
+        text = FRAME.format(
+            world=self.world,
+            name=name,
+            add=add or usual[0],
+            delete=delete or usual[1],
+            version=version,
+            collect=collect or (COLLECT_BRIDGE if name == "ecs-bridge" else ":"),
+        )
         self.write(name, text)
 
     def write(self, name: str, text: str) -> Path:
@@ -88,3 +123,11 @@ class PluginDirectory:
 
     def attached(self, container_id: str) -> list[str]:
         return sorted(path.name.rpartition(".")[2] for path in self.world.glob(f"{container_id}.*"))
+
+    @property
+    def sys_root(self) -> Path:
+        """Looks like /sys as far as the ports of the bridge are concerned."""
+        return self.world / "sys"
+
+    def ports(self) -> list[str]:
+        return sorted(path.name for path in self.sys_root.glob("class/net/ecs-bridge/brif/*"))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import time
 from datetime import timedelta
 from ipaddress import IPv4Network
@@ -30,6 +31,7 @@ class ScriptStage:
         self.settings = CniSettings(
             plugin_dir=self.plugins.path,
             proc_root=Path("/host/proc"),
+            sys_root=self.plugins.sys_root,
             ipam_dir=root / "ipam",
             log_file=root / "cni.log",
             attach_limit=timedelta(seconds=20),
@@ -41,7 +43,7 @@ class ScriptStage:
 
     async def sandbox(self) -> SandboxRef:
         number = next(self._numbers)
-        return SandboxRef(ContainerId(f"{number:064x}"), pid=1000 + number)
+        return SandboxRef(ContainerId(f"{number:08x}" * 8), pid=1000 + number)
 
     async def eni(self) -> NetworkInterface:
         return an_eni(next(self._numbers))
@@ -49,9 +51,14 @@ class ScriptStage:
     async def kill(self, sandbox: SandboxRef) -> None:
         for path in self.plugins.world.glob(f"{sandbox.container_id}.*"):
             path.unlink()
+        for path in self.plugins.sys_root.glob(f"class/net/**/veth{sandbox.container_id[:8]}"):
+            shutil.rmtree(path)
 
     async def is_attached(self, sandbox: SandboxRef) -> bool:
         return bool(self.plugins.attached(sandbox.container_id))
+
+    async def ports(self) -> list[str]:
+        return self.plugins.ports()
 
     async def break_attach(self) -> None:
         self.plugins.become("ecs-bridge", add=f"echo 0 > $mine; {FAILING}")

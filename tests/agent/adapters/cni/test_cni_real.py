@@ -45,8 +45,10 @@ class Namespace:
     """A network namespace that lives as long as a process that sleeps in it."""
 
     def __init__(self) -> None:
+        # A /sys shows the namespace in which it was mounted.
+        script = "mount -t sysfs none /sys && echo && exec sleep 300"
         self._process = subprocess.Popen(
-            ["unshare", "--net", "sh", "-c", "echo; exec sleep 300"], stdout=subprocess.PIPE
+            ["unshare", "--net", "--mount", "sh", "-c", script], stdout=subprocess.PIPE
         )
         assert self._process.stdout is not None
         self._process.stdout.readline()  # written inside
@@ -93,6 +95,7 @@ class RealStage:
                 uses_plugin_host=is_warm,
                 ipam_dir=root / "ipam",
                 log_file=root / "cni.log",
+                sys_root=Path(f"/proc/{self.host.pid}/root/sys"),
             )
         )
 
@@ -112,6 +115,10 @@ class RealStage:
     async def is_attached(self, sandbox: SandboxRef) -> bool:
         namespace = self._sandboxes[sandbox.container_id]
         return namespace.is_alive and bool({"eth0", "ecs-eth0"} & set(namespace.links()))
+
+    async def ports(self) -> list[str]:
+        links = json.loads(self.host.ip("-j", "link"))
+        return sorted(link["ifname"] for link in links if link.get("master") == "ecs-bridge")
 
     async def break_attach(self) -> None:
         self.host.ip("link", "add", "ecs-bridge", "type", "ifb")  # in the bridge's place, and no bridge
