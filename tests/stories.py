@@ -1,7 +1,8 @@
 """Random stories: the pure core against a simulated world in which anything fails, late, or half.
 
 A story draws a task, then at each turn one of: perform a step in flight (which may fail, and may have had its
-effect all the same), let a container exit, look, request a stop, lose the agent and recover, pass some time.
+effect all the same, perhaps long before it is heard of), let a container exit, look (what is seen may arrive
+late), request a stop, lose the agent and recover, pass some time.
 The invariants are checked after every turn.
 """
 
@@ -12,7 +13,7 @@ from datetime import datetime, timedelta
 from agent.lifecycle.derive import begin, is_removed, is_steady, report, task_status
 from agent.lifecycle.explain import explain
 from agent.lifecycle.plan import launched, next_wake, plan
-from agent.lifecycle.reduce import reduce
+from agent.lifecycle.reduce import is_in_flight, reduce
 from agent.model.events import (
     ContainerObserved,
     Event,
@@ -90,6 +91,8 @@ class Story:
         self.told_stopped = False
         self.steps: list[Step] = []
         self.events: list[str] = []
+        self.pause_ended = False
+        self.late_looks: list[ContainerObserved] = []
         self._apply(TimePassed(self.world.now))
 
     def run(self) -> None:
@@ -116,9 +119,16 @@ class Story:
             return self._something_happens()
         if self.task.sandbox.interface_seen_at is None and draw < 0.3:
             return self._apply(InterfaceAppeared(self.world.now))
+        return self._work_goes_on(draw)
+
+    def _work_goes_on(self, draw: float) -> None:
         in_flight = [
             each.in_flight.step for each in (self.task.sandbox, *self.task.containers) if each.in_flight
         ]
+        if in_flight and draw < 0.2:
+            return self._effect_is_seen(self.dice.choice(in_flight))
+        if draw < 0.3:
+            return self._look_late()
         if in_flight and draw < 0.8:
             return self._end(self.dice.choice(in_flight))
         if self.task.accepted != report(self.task) and draw < 0.9:
@@ -132,15 +142,19 @@ class Story:
         return self._apply(TimePassed(self.world.now))
 
     def _end(self, step: Step) -> None:
-        fails = self.dice.random() < self.failing
+        # Docker starts nothing in the namespace of a pause container that has ended.
+        is_hopeless = step.name is StepName.START_CONTAINER and not self._pause_runs()
+        fails = is_hopeless or self.dice.random() < self.failing
         learned = None
         if not fails or self.dice.random() < 0.5:
             learned = self._effect(step)
         if fails:
             reason = Reason("TestError", f"{step.name} failed")
             unavailable = self.dice.random() < 0.3
-            return self._apply(StepFailed(self.world.now, step, reason, is_unavailable=unavailable))
-        return self._apply(StepSucceeded(self.world.now, step, learned))
+            self._apply(StepFailed(self.world.now, step, reason, is_unavailable=unavailable))
+        else:
+            self._apply(StepSucceeded(self.world.now, step, learned))
+        assert not is_in_flight(self.task, step), f"{step} has ended, but is in flight for ever"
 
     def _effect(self, step: Step) -> object:
         world, task = self.world, self.task
@@ -176,7 +190,7 @@ class Story:
                 world.things.setdefault(docker_name, Thing())
                 return world.snapshot(task, name or "")
             case StepName.START_CONTAINER:
-                if thing is None:
+                if thing is None or not self._pause_runs():
                     return None
                 assert world.network_attached, f"{name} started without a network"
                 self._check_order(name or "")
@@ -194,6 +208,27 @@ class Story:
                 world.things.pop(docker_name, None)
         return None
 
+    def _effect_is_seen(self, step: Step) -> None:
+        """The step has done its work, and a look sees that before its end is heard of."""
+        if step.name is not StepName.STOP_CONTAINER or self.dice.random() < 0.5:
+            self._effect(step)
+        name = step.container or PAUSE_NAME
+        snapshot = self.world.snapshot(self.task, name)
+        self._apply(ContainerObserved(self.world.now, name, self.world.now, snapshot))
+
+    def _look_late(self) -> None:
+        """Look now and tell it at some later turn, or tell what was seen at an earlier one."""
+        if self.late_looks and self.dice.random() < 0.5:
+            return self._apply(replace(self.late_looks.pop(0), at=self.world.now))
+        for name in (PAUSE_NAME, *(each.name for each in self.task.containers)):
+            snapshot = self.world.snapshot(self.task, name)
+            self.late_looks.append(ContainerObserved(self.world.now, name, self.world.now, snapshot))
+        return None
+
+    def _pause_runs(self) -> bool:
+        pause = self.world.things.get(self.task.sandbox.docker_name)
+        return pause is not None and pause.is_running
+
     def _something_happens(self) -> None:
         names = [each.name for each in self.task.containers]
         name = self.dice.choice([*names, PAUSE_NAME] if self.dice.random() < 0.1 else names)
@@ -207,6 +242,7 @@ class Story:
             else:
                 thing.is_running, thing.exit_code = False, self.dice.choice([0, 0, 1, 137])
                 if name == PAUSE_NAME:
+                    self.pause_ended = True
                     self.world.network_attached = False
         snapshot = self.world.snapshot(self.task, name)
         self._apply(ContainerObserved(self.world.now, name, self.world.now, snapshot))
@@ -217,6 +253,7 @@ class Story:
             if entity.in_flight is not None and self.dice.random() < 0.5:
                 self._effect(entity.in_flight.step)
         self.task = self.saved
+        self.late_looks.clear()
         self.world.now += timedelta(seconds=self.dice.randrange(1, 30))
         names = [PAUSE_NAME, *(each.name for each in self.task.containers)]
         snapshots = tuple(found for name in names if (found := self.world.snapshot(self.task, name)))
@@ -235,6 +272,8 @@ class Story:
         self._check_every_wait_is_explained()
 
     def _check_the_truth(self) -> None:
+        if "pause container ended" in str(self.task.reason) and not self.pause_ended:
+            raise AssertionError("a pause container that runs was called ended")
         if task_status(self.task) is not TaskStatus.STOPPED:
             assert not self.told_stopped, "STOPPED was taken back"
             return
