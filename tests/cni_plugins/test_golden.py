@@ -30,6 +30,20 @@ def test_the_golden_configs_are_understood(name: str, _ifname: str) -> None:
         assert str(ipam.parse_config(keys).pools[0].gateway) == "169.254.172.1"
 
 
+@pytest.mark.parametrize("name", ["eni-gc", "bridge-gc"])
+def test_the_golden_collections_are_understood(name: str) -> None:
+    config = read_config((GOLDEN / f"{name}.json").read_bytes(), "GC")
+    assert config.valid_attachments() == {("c1", "eth0"), ("c1", "ecs-eth0")}
+    if name == "bridge-gc":
+        assert bridge.parse_config(config.keys).ipam_type == "ecs-ipam"
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("name", ["eni-gc", "bridge-gc"])
+def test_the_golden_collections_are_carried_out(lab: Lab, name: str) -> None:
+    lab.run(golden(name)["type"], "GC", golden(name)).ok()
+
+
 @pytest.mark.integration
 @pytest.mark.parametrize(("name", "ifname"), CASES)
 def test_the_golden_results_are_what_the_plugins_answer(lab: Lab, name: str, ifname: str) -> None:

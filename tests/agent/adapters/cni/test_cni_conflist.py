@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
 
-from agent.adapters.cni.conflist import TaskBridge, plugin_calls
-from agent.model.ids import MacAddress
+from agent.adapters.cni.conflist import TaskBridge, collection_calls, plugin_calls
+from agent.model.ids import ContainerId, MacAddress
 from agent.model.spec import NetworkInterface
 from tests.contracts.network import an_eni
 
@@ -51,6 +51,12 @@ def test_the_bridge_is_configured_as_in_the_golden_file():
     _, bridge = plugin_calls(wanted, TaskBridge(), block_imds=True)
     assert bridge.config == expected
     assert (bridge.plugin, bridge.ifname) == ("ecs-bridge", "ecs-eth0")
+
+
+def test_a_collection_is_configured_as_in_the_golden_files():
+    bridge, eni = collection_calls(TaskBridge(), [ContainerId("c1")])
+    assert (bridge.plugin, bridge.config) == ("ecs-bridge", golden("bridge-gc.json"))
+    assert (eni.plugin, eni.config) == ("ecs-eni", golden("eni-gc.json"))
 
 
 def test_what_the_settings_say_is_in_the_configuration():

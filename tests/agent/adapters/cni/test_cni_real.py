@@ -213,6 +213,16 @@ async def test_a_failed_chain_brings_the_eni_home_and_keeps_no_lease(stage):
     assert stage.namespace(sandbox).links() == ["lo"]
 
 
+async def test_the_lease_of_a_dead_sandbox_is_freed_and_that_of_a_live_one_is_not(stage):
+    dead, alive = await stage.sandbox(), await stage.sandbox()
+    kept = await stage.provider.attach(alive, await stage.eni())
+    await stage.provider.attach(dead, await stage.eni())
+    await stage.kill(dead)
+    await stage.provider.remove_leftovers(lambda: frozenset({alive.container_id}))
+    assert set(json.loads(stage.leases())["held"]) == {kept.local_ipv4}
+    assert await stage.is_attached(alive)
+
+
 async def test_an_eni_that_is_not_there_is_named(stage):
     sandbox = await stage.sandbox()
     missing = an_eni(9)

@@ -2,7 +2,15 @@
 
 import pytest
 
-from agent.adapters.cni.replies import PluginBusy, PluginReply, local_ipv4, read_result, require_success
+from agent.adapters.cni.replies import (
+    PluginBusy,
+    PluginReply,
+    PluginUnable,
+    local_ipv4,
+    read_result,
+    require_success,
+    supported_versions,
+)
 from agent.model.errors import CannotAttachNetwork
 
 
@@ -73,3 +81,22 @@ def test_the_first_ipv4_address_is_the_local_one():
 def test_a_result_without_an_ipv4_address_is_refused(ips):
     with pytest.raises(CannotAttachNetwork, match="ecs-bridge: its result has no IPv4 address: ips is"):
         local_ipv4("ecs-bridge", {"ips": ips})
+
+
+@pytest.mark.parametrize("code", [1, 4])
+def test_a_verb_or_dialect_that_is_not_known_is_an_error_of_its_own(code):
+    assert isinstance(refused(PluginReply(1, f'{{"code":{code},"msg":"no GC"}}', "")), PluginUnable)
+
+
+@pytest.mark.parametrize(
+    ("reply", "versions"),
+    [
+        (PluginReply(0, '{"supportedVersions":["1.0.0","1.1.0"]}', ""), {"1.0.0", "1.1.0"}),
+        (PluginReply(0, '{"supportedVersions":["1.1.0",7]}', ""), {"1.1.0"}),
+        (PluginReply(1, '{"supportedVersions":["1.1.0"]}', ""), set()),
+        (PluginReply(0, '{"supportedVersions":"1.1.0"}', ""), set()),
+        (PluginReply(0, "1.1.0", ""), set()),
+    ],
+)
+def test_the_dialects_of_a_plugin_are_those_that_it_lists(reply, versions):
+    assert supported_versions(reply) == versions
