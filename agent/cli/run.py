@@ -4,6 +4,7 @@ import argparse
 import json
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,15 @@ def _default_subnet(connection: Connection, cluster: str) -> str:
 
 
 def _tell_failures(failures: list[dict[str, Any]], tasks: list[dict[str, Any]]) -> None:
-    for failure in failures:
-        detail = f" ({failure['detail']})" if failure.get("detail") else ""
-        print(f"berth run: a copy was not placed: {failure.get('reason')}{detail}", file=sys.stderr)
+    # Two hundred copies fail for one reason, which is said once.
+    told = Counter((str(failure.get("reason")), failure.get("detail")) for failure in failures)
+    for (reason, detail), count in told.items():
+        copies = "a copy was" if count == 1 else f"{count} copies were"
+        meaning = detail or _MEANINGS.get(reason)
+        print(
+            f"berth run: {copies} not placed: {reason}" + (f" ({meaning})" if meaning else ""),
+            file=sys.stderr,
+        )
     for task in tasks:
         if _has_failed(task):
             reason = task.get("stoppedReason") or "no reason is known"
@@ -102,6 +109,15 @@ def _has_failed(task: dict[str, Any]) -> bool:
     codes = [container.get("exitCode") for container in task.get("containers", [])]
     return task.get("stopCode") == "TaskFailedToStart" or any(code != 0 for code in codes)
 
+
+_MEANINGS = {
+    "AGENT": "the agent is not connected to its control plane",
+    "ATTRIBUTE": "this machine lacks a capability that the definition asks for",
+    "RESOURCE:CPU": "the tasks of this machine have taken its CPU units; stop some, or ask for less cpu",
+    "RESOURCE:ENI": "no network interface or address is left; stop some tasks and wait half a minute",
+    "RESOURCE:MEMORY": "the tasks of this machine have taken its memory; stop some, or ask for less memory",
+}
+"""Amazon ECS's reasons for not placing a task, in plain words."""
 
 _ONLY_IN_ANSWERS = frozenset(
     {

@@ -76,10 +76,14 @@ class Api:
         host = request.headers["Host"]
         self._verifier.check("POST", f"http://{host}/", request.headers, body, self._clock.now())
         prefix, _, operation = request.headers.get("X-Amz-Target", "").rpartition(".")
-        if prefix != _TARGET_PREFIX or operation not in OPERATIONS:
+        if prefix != _TARGET_PREFIX:
             raise UnknownOperation(
                 f"X-Amz-Target {request.headers.get('X-Amz-Target', '')[:128]!r}: "
-                f"expected {_TARGET_PREFIX}. and one of {', '.join(sorted(OPERATIONS))}"
+                f"expected {_TARGET_PREFIX}. and the name of an operation"
+            )
+        if operation not in OPERATIONS:
+            raise UnknownOperation(
+                f"{operation[:128]}: not supported by berth; supported are {', '.join(sorted(OPERATIONS))}"
             )
         shapes = self._shapes or await self._load_shapes()
         return await self._perform(operation, shapes.request(operation, _parsed(body)))

@@ -64,6 +64,16 @@ def test_copies_without_room_are_told_and_fail_the_command(agent, definition, ca
     assert "a copy was not placed: RESOURCE:MEMORY (64 MiB are wanted)" in capsys.readouterr().err
 
 
+def test_many_copies_without_room_are_told_in_one_line_in_plain_words(agent, definition, capsys) -> None:
+    failures = [{"arn": "arn:x", "reason": "RESOURCE:CPU"}] * 10
+    agent.answers["RunTask"] = (200, {"tasks": [], "failures": failures})
+    assert main(["run", definition, "--count", "20"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        "berth run: 20 copies were not placed: RESOURCE:CPU (the tasks of this machine have"
+    )
+
+
 def test_waiting_for_a_task_that_dies_fails_with_its_reason(agent, definition, capsys) -> None:
     agent.become = "STOPPED"
     agent.answers["RunTask"] = (

@@ -158,8 +158,15 @@ async def test_only_the_root_is_served(stage, path):
 async def test_an_unknown_operation_is_named_with_the_known_ones(stage):
     status, content = await send(stage, signed(stage, "CreateService"))
     assert (status, content["__type"]) == (400, "UnknownOperationException")
-    assert "CreateService" in content["message"]
+    assert content["message"].startswith("CreateService: not supported by berth; supported are CreateCluster")
     assert "RunTask" in content["message"]
+
+
+async def test_a_target_of_another_service_is_refused(stage):
+    headers = signed(stage, extra={"X-Amz-Target": "DynamoDB_20120810.ListTables"})
+    status, content = await send(stage, headers)
+    assert (status, content["__type"]) == (400, "UnknownOperationException")
+    assert f"expected {PREFIX}. and the name of an operation" in content["message"]
 
 
 @pytest.mark.parametrize("body", ["", "not json", "[]", '"text"', "[" * 100_000])
