@@ -7,7 +7,7 @@ import pytest
 
 from agent.endpoints.health import HealthBoard
 from agent.endpoints.introspection import Answers, NodeIdentity, introspection_application
-from agent.model.errors import RuntimeUnavailable
+from agent.model.errors import BackendUnavailable, RuntimeUnavailable
 from agent.model.explanation import Explanation
 from agent.model.ids import ContainerId
 from tests.agent.endpoints.asking import a_task, served
@@ -302,6 +302,15 @@ class TestWithoutDocker:
 
     async def test_leaks_cannot_be_looked_for(self, application):
         assert "Docker does not answer" in (await get(application, "/berth/v1/leaks", 503))["message"]
+
+
+class TestBeforeTheBackendHasSpoken:
+    @pytest.fixture
+    def found_leaks(self):
+        return BackendUnavailable("the backend has not named all of its tasks yet")
+
+    async def test_nobody_says_that_nothing_is_left(self, application):
+        assert "not named all" in (await get(application, "/berth/v1/leaks", 503))["message"]
 
 
 class TestWithABug:

@@ -5,14 +5,17 @@ from contextlib import aclosing
 
 import pytest
 from botocore.exceptions import ClientError
+from structlog.testing import capture_logs
 
+from agent.adapters.clock import SystemClock
 from agent.adapters.local import interfaces
 from agent.adapters.local.database import DatabaseFailed
 from agent.adapters.local.ledger import Ledger
 from agent.adapters.local.shapes import Shapes
+from agent.adapters.local.vpc.errors import KernelRefused
 from agent.model.errors import BackendUnavailable
 from agent.model.status import TaskStatus
-from tests.agent.adapters.local.stage import report
+from tests.agent.adapters.local.stage import report, running
 
 
 async def test_a_store_that_fails_is_a_server_error_to_users_and_unavailable_to_the_agent(stage, monkeypatch):
@@ -132,3 +135,69 @@ def test_answers_are_checked_too():
     shapes = Shapes(("ListClusters",), with_answers=True)
     assert shapes.answer_problems("ListClusters", {"clusterArns": []}) == ""
     assert "Unknown parameter" in shapes.answer_problems("ListClusters", {"clusters": []})
+
+
+async def test_an_interface_of_no_task_is_listed_and_removed_within_minutes(stage):
+    await stage.register()
+    task = await stage.run_one()
+    await stage.eventually(task["taskArn"], "PENDING")
+    ((own, plan),) = stage.vpc.made.items()
+    assert await stage.backend.orphans() == ()
+    stage.vpc.made["eni-0123456789abcdef0"] = plan
+    assert await stage.backend.orphans() == ("eni-0123456789abcdef0",)
+    await stage.backend._keeper.remove_orphans()
+    assert list(stage.vpc.made) == [own]
+    assert await stage.backend.orphans() == ()
+
+
+async def test_an_interface_that_goes_while_one_looks_is_no_orphan(stage, monkeypatch):
+    await stage.register()
+    task = await stage.run_one()
+    await stage.eventually(task["taskArn"], "PENDING")
+    live = Ledger.live_attachments
+
+    def released_meanwhile(ledger):
+        stage.vpc.made.clear()
+        return live(ledger)[:0]
+
+    monkeypatch.setattr(Ledger, "live_attachments", released_meanwhile)
+    assert await stage.backend.orphans() == ()
+
+
+async def test_an_interface_that_comes_while_one_looks_is_no_orphan(stage, monkeypatch):
+    await stage.register()
+    stage.vpc.gate.clear()
+    seen = stage.vpc.interfaces
+
+    async def made_after_the_look():
+        found = await seen()
+        stage.vpc.gate.set()
+        await stage.eventually((await stage.run_one())["taskArn"], "PENDING")
+        return found
+
+    monkeypatch.setattr(stage.vpc, "interfaces", made_after_the_look)
+    assert await stage.backend.orphans() == ()
+    assert len(stage.vpc.made) == 1
+
+
+async def test_orphans_are_removed_again_and_again_and_a_failure_ends_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(interfaces, "_SWEEP_EVERY", 0.01)
+    async with running(tmp_path, SystemClock()) as stage:
+        stage.vpc.made["eni-0123456789abcdef0"] = None
+        stage.vpc.refusals = 2
+        with capture_logs() as logs:
+            async with asyncio.timeout(5):
+                while stage.vpc.made:
+                    await asyncio.sleep(0.01)
+    told = [line["event"] for line in logs]
+    assert told.count("interfaces.unswept") == 2
+    assert told.count("interface.orphan_removed") == 1
+
+
+async def test_interfaces_that_cannot_be_listed_are_an_error_and_not_an_empty_list(stage, monkeypatch):
+    async def refuse():
+        raise KernelRefused("the kernel said no", 1)
+
+    monkeypatch.setattr(stage.vpc, "interfaces", refuse)
+    with pytest.raises(BackendUnavailable, match="the kernel said no"):
+        await stage.backend.orphans()

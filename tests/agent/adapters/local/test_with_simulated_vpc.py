@@ -10,9 +10,10 @@ import uuid
 import pytest
 
 from agent.adapters.clock import SystemClock
+from agent.adapters.local.vpc.plan import InterfacePlan
 from agent.adapters.local.vpc.vpc import SimulatedVpc
 from agent.model.status import TaskStatus
-from tests.agent.adapters.local.stage import PLAN, running
+from tests.agent.adapters.local.stage import PLAN, SUBNET, running
 
 pytestmark = pytest.mark.integration
 
@@ -78,3 +79,20 @@ async def test_interfaces_outlive_the_agent_and_strangers_are_removed(tmp_path, 
         seen = await asyncio.to_thread(links, machine)
         assert addresses[kept["taskArn"]].mac_address in seen
         assert addresses[lost["taskArn"]].mac_address not in seen
+
+
+async def test_neither_the_machine_nor_another_host_of_the_vpc_is_an_orphan(tmp_path, machine, vpc):
+    async with running(tmp_path, SystemClock(), vpc=vpc) as stage:
+        host = InterfacePlan("eni-0000000000000beef", SUBNET, "0e:00:00:00:be:ef", "10.211.0.77")
+        await vpc.ensure_host("demo", host)
+        stranger = InterfacePlan("eni-0000000000000dead", SUBNET, "0e:00:00:00:de:ad", "10.211.0.78")
+        await vpc.ensure_interface(stranger)
+        assert await stage.backend.orphans() == (stranger.eni_id,)
+    async with running(tmp_path, SystemClock(), vpc=vpc) as stage:
+        assert await stage.backend.orphans() == ()
+        assert stranger.mac_address not in await asyncio.to_thread(links, machine)
+        assert "berth0" in await asyncio.to_thread(links, machine)
+        assert await vpc.verify() == ()
+        alive = ["ip", "netns", "exec", f"{vpc.namespace}-demo", "ip", "-o", "-4", "addr"]
+        shown = await asyncio.to_thread(subprocess.run, alive, capture_output=True, text=True, check=True)
+        assert "10.211.0.77/" in shown.stdout
