@@ -8,7 +8,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from deploy.demo.stage import BIN, ENV_FILE, PLACE, TREE, Untrue, environment, wait
+from deploy.demo.stage import BIN, ENV_FILE, PLACE, TREE, Untrue, environment, quiet, wait
 
 PID_FILE = PLACE / "agent.pid"
 LOG_FILE = PLACE / "agent.log"
@@ -34,6 +34,23 @@ def write_settings() -> None:
     """The environment file that agent and command line read."""
     PLACE.mkdir(parents=True, exist_ok=True)
     ENV_FILE.write_text("".join(f"{name}={value}\n" for name, value in SETTINGS.items()))
+
+
+def refuse_another() -> None:
+    """Raise ``Untrue`` if an agent that is not the demonstration's has tasks here: both use one network."""
+    label = "label=com.amazonaws.ecs.cluster"
+    every = set(quiet("docker", "ps", "-q", "--filter", label).split())
+    strangers = every - set(quiet("docker", "ps", "-q", "--filter", f"{label}={CLUSTER}").split())
+    if strangers:
+        raise Untrue(
+            f"no other agent's tasks run on this machine: {len(strangers)} containers are not of the cluster "
+            f"{CLUSTER!r}; stop them with their own agent (berth stop) and try again"
+        )
+    if running_pid() is None and _is_answered():
+        raise Untrue(
+            f"no other agent runs on this machine: one answers on {INTROSPECTION}; stop it (Ctrl-C where "
+            "make run was typed) and try again"
+        )
 
 
 def start() -> float:
@@ -87,6 +104,10 @@ def _answers(process: subprocess.Popen[bytes]) -> bool:
     if process.poll() is not None:
         tail = LOG_FILE.read_text(errors="replace").splitlines()[-5:]
         raise Untrue("the agent starts; its log ends with:\n" + "\n".join(tail))
+    return _is_answered()
+
+
+def _is_answered() -> bool:
     try:
         with urllib.request.urlopen(f"{INTROSPECTION}/v1/metadata", timeout=2) as answer:  # noqa: S310 - http
             return bool(answer.status == 200)  # noqa: PLR2004 - HTTP

@@ -20,6 +20,7 @@ def main() -> int:
     """Remove everything and say so. The exit code."""
     logs.configure(level="error")
     try:
+        agent.refuse_another()
         sweep()
         found = leftovers()
         show("docker", "ps", "--all", "--filter", _CLUSTER, "--format", "{{.Names}}")
