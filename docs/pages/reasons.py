@@ -63,8 +63,15 @@ _PLACEMENT = """
 | --- | --- |
 | `RESOURCE:MEMORY` | the task wants more memory than is free on this machine, less `ECS_RESERVED_MEMORY` |
 | `RESOURCE:CPU` | the task wants more CPU units than are free |
-| `RESOURCE:ENI` | `BERTH_MAX_INTERFACES` tasks have an interface already |
-| `AGENT` | the machine is draining |
+| `RESOURCE:ENI` | `BERTH_MAX_INTERFACES` tasks have an interface already, or no address of the subnets is free; \
+one that was released rests for 30 seconds |
+| `ATTRIBUTE` | the definition needs a capability that this machine does not have |
+| `AGENT` | the agent is not connected to the control plane |
+| `MISSING` | `StartTask` names a container instance that is not this machine |
+| `INACTIVE` | `StartTask` names this machine while it is draining |
+
+While the machine is draining, `RunTask` is refused as Amazon ECS does: "No Container Instances were found in your
+cluster."
 """
 
 
