@@ -29,6 +29,7 @@ class Floor:
         self._pause, self._app = _documents(agent)
         self._client = APIClient(num_pools=64, timeout=120)
         self._pairs: list[list[str]] = []
+        self.steps: dict[str, list[float]] = {}
 
     def launch(self, count: int, slots: int = 1) -> float:
         """Launch so many pairs; the seconds it took."""
@@ -68,12 +69,18 @@ class Floor:
         name = f"berth-floor-{uuid.uuid4().hex}"
         pair: list[str] = []
         self._pairs.append(pair)
-        pair.append(self._client.create_container_from_config(self._pause, f"{name}-pause")["Id"])
-        self._client.start(pair[0])
+        self._step("pause: create", lambda: pair.append(self._create(f"{name}-pause", self._pause)))
+        self._step("pause: start", lambda: self._client.start(pair[0]))
         network = {"NetworkMode": f"container:{pair[0]}"}
         document = {**self._app, "HostConfig": {**self._app["HostConfig"], **network}}
-        pair.append(self._client.create_container_from_config(document, f"{name}-app")["Id"])
-        self._client.start(pair[1])
+        self._step("app: create", lambda: pair.append(self._create(f"{name}-app", document)))
+        self._step("app: start", lambda: self._client.start(pair[1]))
+
+    def _create(self, name: str, document: dict[str, Any]) -> str:
+        return str(self._client.create_container_from_config(document, name)["Id"])
+
+    def _step(self, name: str, work: Callable[[], Any]) -> None:
+        self.steps.setdefault(name, []).append(1000 * _timed(work))
 
     def _side_by_side(self, slots: int, work: Callable[[], None]) -> None:
         problems: list[Exception] = []

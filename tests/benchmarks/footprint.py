@@ -1,6 +1,5 @@
 """How much memory and idle CPU the agent takes, how soon it is ready, and which imports the memory is for."""
 
-import os
 import subprocess
 import sys
 import time
@@ -58,12 +57,9 @@ def _memory(agent: BenchAgent, name: str, *, peer: float | None) -> list[Figure]
 
 
 def _idle(agent: BenchAgent, name: str, *, peer: float | None) -> Figure:
-    pids = [pid for pid in (agent.pid, agent.host_pid()) if pid is not None]
-    before = sum(map(_cpu, pids))
+    before = agent.cpu()
     time.sleep(IDLE_SECONDS)
-    return Figure(
-        f"footprint.{name}.cpu", (sum(map(_cpu, pids)) - before) * 60 / IDLE_SECONDS, "s/min", peer=peer
-    )
+    return Figure(f"footprint.{name}.cpu", (agent.cpu() - before) * 60 / IDLE_SECONDS, "s/min", peer=peer)
 
 
 def _rollup(pid: int) -> tuple[float, float]:
@@ -73,12 +69,6 @@ def _rollup(pid: int) -> tuple[float, float]:
         key, value, *_ = line.split()
         found[key] = int(value) / 1024
     return found["Rss:"], found["Pss:"]
-
-
-def _cpu(pid: int) -> float:
-    """Seconds of CPU of the process and of its ended children."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def _imports() -> list[Figure]:

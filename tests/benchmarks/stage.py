@@ -139,6 +139,15 @@ class BenchAgent:
                     return int(child)
         return None
 
+    def cpu(self) -> float:
+        """Seconds of CPU that it, its plugin host and their ended children have used."""
+        seconds = 0.0
+        for pid in (self.pid, self.host_pid()):
+            if pid is not None:
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                seconds += sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+        return seconds
+
     def log(self) -> str:
         """What it has logged."""
         return LOG.read_text(errors="replace")
