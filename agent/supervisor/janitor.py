@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import structlog
 
-from agent.model.errors import AgentError, BackendUnavailable
+from agent.lifecycle.names import is_own
+from agent.model.errors import AgentError, BackendUnavailable, StepError
 from agent.model.ids import ContainerId, TaskArn, TaskId, task_id
 from agent.model.observation import ContainerSnapshot
 from agent.ports.network import KnownSandboxes, NetworkProvider
@@ -71,8 +72,12 @@ class Janitor:
         seen = await self._runtime.observe()
         # the pause container last: a sandbox outlives its members
         for each in sorted(_strangers(seen, self._known()), key=lambda snapshot: snapshot.is_pause):
-            await self._runtime.ensure_stopped(each.docker_name, STRANGER_GRACE)
-            await self._runtime.ensure_removed(each.docker_name)
+            try:
+                await self._runtime.ensure_stopped(each.docker_name, STRANGER_GRACE)
+                await self._runtime.ensure_removed(each.docker_name)
+            except StepError as error:  # one that will not go does not keep the others
+                log.warning("leftover.kept", name=each.docker_name, reason=str(error))
+                continue
             log.info("leftover.removed", leftover=each.docker_name, task_arn=each.task_arn)
             removed.append(each.docker_name)
         known = self._known()  # once more: stopping takes its time
@@ -97,7 +102,9 @@ def _strangers(
     seen: Iterable[ContainerSnapshot], known: frozenset[TaskArn] | None
 ) -> tuple[ContainerSnapshot, ...]:
     """To be told who is known after the look: a task accepted meanwhile is no stranger."""
-    return () if known is None else tuple(each for each in seen if each.task_arn not in known)
+    if known is None:
+        return ()
+    return tuple(each for each in seen if each.task_arn not in known and is_own(each))
 
 
 def _told(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -109,7 +109,7 @@ class Node:
             group.create_task(self._reporter.run())
             self._sighting = await recovery.look(self._performer.runtime, self._clock, self._health)
             for task in self.tasks():
-                self._start(group, task.arn)
+                self._start(group, task.arn, self._recovered(task.arn))
             group.create_task(self._watcher.run())
             group.create_task(self._follow_interfaces())
             async for snapshot in self._backend.desired():
@@ -129,12 +129,17 @@ class Node:
         state = begin(wanted.spec, self._clock.now(), self._policy)
         self._supervisors[wanted.arn] = self._supervisor(state)
         log.info("task.accepted", task_id=state.task_id, family=wanted.spec.family)
-        self._start(group, wanted.arn)
-        if wanted.stop is not None:  # after the look: what still runs of it must be stopped, not forgotten
-            self.deliver(wanted.arn, StopRequested(self._clock.now(), wanted.stop))
+        seen = self._recovered(wanted.arn)
+        if wanted.stop is None:
+            self._start(group, wanted.arn, seen)
+            return
+        stop = StopRequested(self._clock.now(), wanted.stop)
+        # What still runs of it must be stopped, not forgotten; what never was here need not be begun.
+        self._start(group, wanted.arn, *((seen, stop) if seen.snapshots else (stop,)))
 
-    def _start(self, group: asyncio.TaskGroup, arn: TaskArn) -> None:
-        self.deliver(arn, self._recovered(arn))
+    def _start(self, group: asyncio.TaskGroup, arn: TaskArn, *first: Event) -> None:
+        for event in first:
+            self.deliver(arn, event)
         group.create_task(self._supervise(arn))
 
     async def _supervise(self, arn: TaskArn) -> None:
@@ -151,8 +156,10 @@ class Node:
                 break
             await asyncio.sleep(CRASH_DELAY)
             self._sighting = await recovery.look(self._performer.runtime, self._clock, self._health)
+            waiting = supervisor.undelivered()
             supervisor = self._supervisors[arn] = self._supervisor(supervisor.state)
-            self.deliver(arn, self._recovered(arn))
+            for event in (self._recovered(arn), *waiting):
+                supervisor.deliver(event)
         del self._supervisors[arn]
         self._finished[arn] = None
         if len(self._finished) > REMEMBERED:

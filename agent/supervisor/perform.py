@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from agent.lifecycle.images import may_use_cached, must_look_first, must_pull
 from agent.lifecycle.table import stop_grace
-from agent.model.errors import CannotPullImage, ContainerVanished
+from agent.model.credentials import RegistryLogin
+from agent.model.errors import CannotGetCredentials, CannotPullImage, ContainerVanished, UnknownRole
 from agent.model.events import Learned
 from agent.model.ids import ContainerId
 from agent.model.observation import PulledImage
@@ -28,7 +29,10 @@ class Performer:
     pulls: PullRecord
 
     async def perform(self, task: TaskState, step: Step) -> Learned:
-        """Do it, and return what was learned. Raise ``StepError`` or ``PortUnavailable``."""
+        """Do it, and return what was learned.
+
+        Raise ``StepError``, ``PortUnavailable``, or ``CheckpointFailed`` if the pull cannot be remembered.
+        """
         return await _STEPS[step.name](self, task, step)
 
 
@@ -68,15 +72,22 @@ async def _pull_image(ports: Performer, task: TaskState, step: Step) -> Learned:
     if not must_pull(behavior, is_present=present is not None, was_pulled_before=was_pulled_before):
         return present or PulledImage(image_id="")
     try:
-        login = await ports.credentials.for_registry(container.image, task.spec.execution_role)
+        login = await _login(ports, task, container.image)
         pulled = await ports.runtime.pull_image(container.image, login)
-    except CannotPullImage:
+    except (CannotGetCredentials, CannotPullImage):
         cached = await ports.runtime.find_image(container.image) if may_use_cached(behavior) else None
         if cached is None:
             raise
         return cached
     await ports.pulls.add(container.image)
     return pulled
+
+
+async def _login(ports: Performer, task: TaskState, image: str) -> RegistryLogin | None:
+    try:
+        return await ports.credentials.for_registry(image, task.spec.execution_role)
+    except UnknownRole as error:
+        raise CannotGetCredentials(f"no login to the registry of {image}: {error}") from error
 
 
 async def _create_container(ports: Performer, task: TaskState, step: Step) -> Learned:

@@ -81,6 +81,10 @@ class Reporter:
         except ReportRejected as error:
             # Poison: the backend will never take it, and keeping it would keep the task for ever.
             log.warning("report.rejected", task_arn=report.task_arn, status=report.status, reason=str(error))
+        except Exception:
+            # A bug that one report meets must not keep the others from being sent.
+            log.exception("report.crashed", task_arn=report.task_arn, status=report.status)
+            return False
         else:
             self._health.report("backend", None)
         if self._accepted is not None:

@@ -11,7 +11,15 @@ from agent.lifecycle.difference import differences
 from agent.lifecycle.plan import launched, next_wake, plan
 from agent.lifecycle.reduce import is_in_flight, reduce
 from agent.lifecycle.table import transition_of
-from agent.model.errors import InternalStepError, PortUnavailable, StepError, StepTimedOut
+from agent.model.errors import (
+    CannotGetCredentials,
+    CheckpointFailed,
+    CredentialsUnavailable,
+    InternalStepError,
+    PortUnavailable,
+    StepError,
+    StepTimedOut,
+)
 from agent.model.events import Event, StepFailed, StepSucceeded, TimePassed
 from agent.model.report import TaskReport
 from agent.model.state import InFlight, Reason, TaskState
@@ -59,6 +67,10 @@ class TaskSupervisor:
         """Put an event into the inbox. Never waits."""
         self._inbox.put_nowait(event)
 
+    def undelivered(self) -> tuple[Event, ...]:
+        """Empty the inbox of a loop that has ended, for the one that goes on in its place."""
+        return tuple(self._inbox.get_nowait() for _ in range(self._inbox.qsize()))
+
     async def run(self) -> None:
         """Return when nothing of the task is left on this machine. Raise ``CheckpointFailed``."""
         structlog.contextvars.bind_contextvars(task_id=self._state.task_id)
@@ -99,7 +111,8 @@ class TaskSupervisor:
 
     def _cancel_abandoned(self) -> None:
         for step, running in self._running.items():
-            if not is_in_flight(self._state, step) and not running.done():
+            # Once: to be cancelled again would cut off what it does to end in order.
+            if not is_in_flight(self._state, step) and not running.done() and not running.cancelling():
                 running.cancel()
                 log.info("step.abandoned", step=step.name, container=step.container)
 
@@ -126,9 +139,14 @@ class TaskSupervisor:
             return StepFailed(self._clock.now(), step, reason)
         except StepError as error:
             return StepFailed(self._clock.now(), step, Reason(error.name, error.detail))
+        except CredentialsUnavailable as error:
+            reason = Reason(CannotGetCredentials.name, str(error))
+            return StepFailed(self._clock.now(), step, reason, is_unavailable=True)
         except PortUnavailable as error:
             reason = Reason("DockerStateError", f"the container runtime does not answer: {error}")
             return StepFailed(self._clock.now(), step, reason, is_unavailable=True)
+        except CheckpointFailed:
+            raise  # fatal for the agent, whoever needed the disk
         except Exception as bug:
             # A bug must hurt its own task only.
             log.exception("step.crashed", step=step.name, container=step.container)

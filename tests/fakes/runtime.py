@@ -157,7 +157,7 @@ class FakeRuntime:
             users = [
                 name
                 for name, each in self._world.containers.items()
-                if each.task_arn == task.arn and each.is_running
+                if each.task_arn == task.arn and each.is_running and name in self._world.image_of
             ]
             if users:
                 raise CannotRemoveContainer(f"the sandbox of task {task.task_id} is in use by {users}")
@@ -296,6 +296,12 @@ class FakeRuntime:
         """The container's health check says something new."""
         found = self._world.containers[docker_name]
         self._put(replace(found, health=health, health_since=self._clock.now(), health_output=output))
+
+    def copy(self, docker_name: str, name: str) -> None:
+        """Somebody runs an image that was committed from the container: it has the labels, not the name."""
+        self._put(
+            replace(self._world.containers[docker_name], docker_name=name, container_id=ContainerId(name))
+        )
 
     def vanish(self, docker_name: str) -> None:
         """Somebody removes the container; nobody is told. Fine if there is none."""

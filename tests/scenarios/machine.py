@@ -51,6 +51,7 @@ class FakeMachine:
         self.interfaces = FakeInterfaces()
         self.checkpoints = MemoryCheckpoints()
         self.credentials = FakeCredentials(clock)
+        self.pulls = MemoryPulls()
         self.health = Complaints()
         self.node = self._new_node()
         self.janitor = self._new_janitor()
@@ -110,7 +111,7 @@ class FakeMachine:
     def _new_node(self) -> Node:
         return Node(
             backend=self.backend,
-            performer=Performer(self.runtime, self.network, self.credentials, MemoryPulls()),
+            performer=Performer(self.runtime, self.network, self.credentials, self.pulls),
             checkpoints=self.checkpoints,
             interfaces=self.interfaces,
             clock=self.clock,
