@@ -1,5 +1,6 @@
 """The border to the Docker SDK: its errors become ours here, once, and keep their cause."""
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ def translated(refusal: type[StepError] | None, host: str) -> Iterator[None]:
         if refusal is None:
             raise RuntimeUnavailable(f"Docker at {host} refused: {said(error)}") from error
         raise refusal(said(error)) from error
+    except json.JSONDecodeError as error:
+        raise RuntimeUnavailable(f"Docker at {host} sent what is no JSON: {error}") from error
     except (DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
         raise RuntimeUnavailable(f"Docker at {host} does not answer: {innermost(error)}") from error
 

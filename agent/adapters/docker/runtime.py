@@ -370,6 +370,7 @@ class DockerRuntime:
     def _forget(self, name: str) -> None:
         self._seen.pop(name, None)
         self._fresh.discard(name)
+        self._stopper.forget(name)
 
     def _groups_of(self, snapshot: ContainerSnapshot) -> tuple[Path, ...]:
         if self._groups is None or not snapshot.task_arn:

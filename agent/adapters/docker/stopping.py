@@ -64,8 +64,12 @@ class Stopper:
             if isinstance(error, RuntimeUnavailable) and not is_overdue:
                 raise
             snapshot = await self.kill(seen, error)
-        self._asked_at.pop(name, None)
+        self.forget(name)
         return snapshot
+
+    def forget(self, name: str) -> None:
+        """The container is gone: when it was first asked to end does not matter any more."""
+        self._asked_at.pop(name, None)
 
     async def kill(self, seen: ContainerSnapshot | None, cause: AgentError) -> ContainerSnapshot:
         """Kill without Docker and look whether it is gone.

@@ -1,5 +1,6 @@
 """The SDK's errors become ours, with Docker's words and without its noise."""
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -23,6 +24,11 @@ def test_a_refusal_becomes_the_steps_error_with_dockers_words():
         raise refusal("Error response from daemon: OCI runtime create failed: no such file")
     assert str(raised.value) == "OCI runtime create failed: no such file"
     assert isinstance(raised.value.__cause__, APIError)
+
+
+def test_a_line_that_is_no_json_means_that_the_runtime_is_of_no_use():
+    with pytest.raises(RuntimeUnavailable, match="sent what is no JSON"), translated(None, HOST):
+        json.loads("<html>")
 
 
 def test_a_refusal_outside_of_any_step_means_that_the_runtime_is_of_no_use():

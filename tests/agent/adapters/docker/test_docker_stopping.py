@@ -107,6 +107,19 @@ async def test_an_absent_daemon_is_given_the_grace_before_the_group_is_believed(
     assert not stopped.is_running
 
 
+async def test_a_container_that_was_forgotten_is_given_its_whole_grace_when_its_name_comes_again(
+    connect, tmp_path, group
+):
+    stopper = connect(f"unix://{tmp_path}/absent.sock", group)
+    grace = timedelta(seconds=0.2)
+    with pytest.raises(RuntimeUnavailable):
+        await stopper.stop("app", grace, SEEN, Turn())
+    time.sleep((grace + settings_for("").limits.stop_margin).total_seconds())
+    stopper.forget("app")
+    with pytest.raises(RuntimeUnavailable):
+        await stopper.stop("app", grace, SEEN, Turn())
+
+
 async def test_a_container_that_has_gone_meanwhile_is_gone(connect, tmp_path):
     daemon = ScriptedDaemon(tmp_path / "docker.sock")
     daemon.routes["POST", "/containers/app/stop"] = lambda _: Answer(
