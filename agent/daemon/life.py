@@ -25,7 +25,7 @@ from agent.endpoints.introspection import (
 )
 from agent.endpoints.serving import Served
 from agent.lifecycle.explain import explain
-from agent.model.errors import CannotStart, RuntimeUnavailable, StepError
+from agent.model.errors import CannotStart, RuntimeUnavailable, StepError, StepTimedOut
 from agent.settings import Address, Settings
 
 log = structlog.get_logger()
@@ -101,7 +101,7 @@ async def _reach_runtime(parts: Parts) -> None:
     while True:
         try:
             await parts.runtime.start()
-        except RuntimeUnavailable as error:
+        except (RuntimeUnavailable, StepTimedOut) as error:  # it is away, or slow: no reason to give up
             parts.health.report("runtime", f"the container runtime does not answer: {error}")
             log.warning("runtime.lost", reason=str(error), retry_in=delay)
             await asyncio.sleep(delay)
