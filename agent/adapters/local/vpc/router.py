@@ -86,19 +86,29 @@ class Router:
         Raises InterfaceConflict when the id or the address belongs to something else.
         """
         name = layout.router_link(mark.eni_id)
-        existing = self._existing(name, mark)
-        if existing is not None:
-            self._connect(existing.index, name, mark)
-            return False
-        index = self.netlink.create_veth(
-            name,
-            mac_address=layout.ROUTER_MAC,
-            group=group,
-            mtu=mtu,
-            peer=peer,
-            peer_mac=mark.mac_address,
-            peer_namespace=peer_namespace,
-        )
+
+        def make() -> int:
+            return self.netlink.create_veth(
+                name,
+                mac_address=layout.ROUTER_MAC,
+                group=group,
+                mtu=mtu,
+                peer=peer,
+                peer_mac=mark.mac_address,
+                peer_namespace=peer_namespace,
+            )
+
+        try:
+            index = make()
+        except KernelRefused as refusal:
+            # Nearly always it is new: it is made first, and looked for when the kernel says it is there.
+            if refusal.errno != errno.EEXIST:
+                raise
+            existing = self._existing(name, mark)
+            if existing is not None:
+                self._connect(existing.index, name, mark)
+                return False
+            index = make()
         try:
             self._connect(index, name, mark)
         except BaseException:
