@@ -88,7 +88,7 @@ def _bursts(agent: BenchAgent, floor: Floor, count: int, rounds: int) -> list[Fi
         time.sleep(QUIET)
         before, began = agent.cpu(), time.time()
         arns = agent.run(count)
-        agent.await_status(arns, "RUNNING", every=0.25)
+        agent.await_status(arns, "RUNNING", every=1.0)
         running = sorted(at - began for at in agent.noted_at(arns, "status.running"))
         lasted.append(running[-1])
         halves.append(running[len(running) // 2])
