@@ -2,11 +2,12 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from docs.pages.problems import Undocumented
+from docs.pages.source import nodes
 from docs.pages.table import code, table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,17 +74,16 @@ def log_calls(root: Path = ROOT) -> Iterator[LogCall]:
     """Every event in the agent's source, in the order of files and lines."""
     for path in sorted((root / "agent").rglob("*.py")):
         relative = path.relative_to(root).as_posix()
-        tree = ast.parse(path.read_text(encoding="utf-8"))
         if relative in _NAMES_AS_DATA:
-            yield from _named_in_data(relative, tree)
-        passed_on = {id(node) for node in _calls_that_pass_on(tree)}
-        for node in ast.walk(tree):
+            yield from _named_in_data(relative, nodes(path))
+        passed_on = {id(node) for node in _calls_that_pass_on(nodes(path))}
+        for node in nodes(path):
             if isinstance(node, ast.Call) and _is_log_call(node) and id(node) not in passed_on:
                 yield _described(relative, node)
 
 
-def _named_in_data(path: str, tree: ast.Module) -> Iterator[LogCall]:
-    for node in ast.walk(tree):
+def _named_in_data(path: str, found: Iterable[ast.AST]) -> Iterator[LogCall]:
+    for node in found:
         if not isinstance(node, ast.Tuple | ast.Dict | ast.Call):
             continue
         literals = _literals(node)
@@ -117,9 +117,9 @@ def _keys(node: ast.AST) -> list[str]:
     return []
 
 
-def _calls_that_pass_on(tree: ast.Module) -> Iterator[ast.Call]:
+def _calls_that_pass_on(found: Iterable[ast.AST]) -> Iterator[ast.Call]:
     """``for event, fields in differences(…): log.info(event, …)``: the names stand in ``difference.py``."""
-    for loop in ast.walk(tree):
+    for loop in found:
         if (
             isinstance(loop, ast.For)
             and isinstance(loop.iter, ast.Call)

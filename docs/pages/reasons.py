@@ -7,6 +7,7 @@ from pathlib import Path
 
 from agent.model import errors
 from docs.pages.problems import Undocumented
+from docs.pages.source import nodes
 from docs.pages.table import code, table
 
 AGENT = Path(inspect.getfile(errors)).resolve().parents[1]
@@ -63,15 +64,15 @@ _PLACEMENT = """
 | --- | --- |
 | `RESOURCE:MEMORY` | the task wants more memory than is free on this machine, less `ECS_RESERVED_MEMORY` |
 | `RESOURCE:CPU` | the task wants more CPU units than are free |
-| `RESOURCE:ENI` | `BERTH_MAX_INTERFACES` tasks have an interface already, or no address of the subnets is free; \
-one that was released rests for 30 seconds |
+| `RESOURCE:ENI` | `BERTH_MAX_INTERFACES` tasks have an interface already, or no address of the subnets is \
+free; one that was released rests for 30 seconds |
 | `ATTRIBUTE` | the definition needs a capability that this machine does not have |
 | `AGENT` | the agent is not connected to the control plane |
 | `MISSING` | `StartTask` names a container instance that is not this machine |
 | `INACTIVE` | `StartTask` names this machine while it is draining |
 
-While the machine is draining, `RunTask` is refused as Amazon ECS does: "No Container Instances were found in your
-cluster."
+While the machine is draining, `RunTask` is refused as Amazon ECS does: "No Container Instances were found in
+your cluster."
 """
 
 
@@ -101,7 +102,7 @@ def literal_names() -> set[str]:
 
 
 def _reasons_in(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if (
             isinstance(node, ast.Call)
             and isinstance(node.func, ast.Name)
