@@ -4,6 +4,8 @@ import asyncio
 import fcntl
 import os
 import signal
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -33,17 +35,21 @@ log = structlog.get_logger()
 FIRST_RETRY, LONGEST_RETRY = 0.25, 5.0
 """Seconds between two tries to reach a container runtime that is not there yet."""
 
+CLAIM = "berth-agent"
+"""The name under which an agent holds the network of this machine: bridge, endpoint, rules, interfaces."""
+
 
 async def live(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raise ``CannotStart`` or ``CheckpointFailed`` (perhaps in a group)."""
     with _alone(settings):
         parts = build(settings)
         try:
-            async with asyncio.TaskGroup() as group:
-                work = group.create_task(_work(parts))
-                await _until_told_to_stop()
-                log.info("agent.stopping")
-                work.cancel()
+            with claimed(CLAIM):
+                async with asyncio.TaskGroup() as group:
+                    work = group.create_task(_work(parts))
+                    await _until_told_to_stop()
+                    log.info("agent.stopping")
+                    work.cancel()
         finally:
             await _close(parts)
 
@@ -206,6 +212,39 @@ def _alone(settings: Settings) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def claimed(name: str) -> Iterator[None]:
+    """Hold the machine's network: a second agent would take the interfaces of the first for leftovers.
+
+    The lock on the data directory does not keep apart two agents with two of them. A socket with an abstract
+    name does: there is one such name per network namespace, and it is free as soon as its process is gone.
+    Raise ``CannotStart``.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as claim:
+        try:
+            claim.bind(f"\0{name}")
+        except OSError as error:
+            raise CannotStart(
+                f"another agent ({_holder_of(name)}) runs on this machine and has its network; stop it, "
+                "also if it has another ECS_DATADIR",
+                is_final=False,
+            ) from error
+        claim.listen(128)  # so that it can be asked who holds it; nobody is ever accepted
+        yield
+
+
+def _holder_of(name: str) -> str:
+    credentials = struct.Struct("3i")  # pid, uid, gid: unix(7)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        asking.setblocking(False)
+        try:
+            asking.connect(f"\0{name}")
+            holder = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, credentials.size)
+        except OSError:
+            return "a process that does not answer"
+    return f"process {credentials.unpack(holder)[0]}"
 
 
 async def _close(parts: Parts) -> None:

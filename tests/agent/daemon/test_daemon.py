@@ -4,11 +4,16 @@ import fcntl
 import json
 import subprocess
 import sys
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from agent import daemon
 from agent.daemon.license import license_text
+from agent.daemon.life import claimed
+from agent.model.errors import CannotStart
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,24 @@ def test_a_second_agent_on_the_same_state_is_refused_with_the_process_id_of_the_
         ended = run_agent(environ(tmp_path))
     assert ended.code == daemon.RETRIABLE
     assert "process 4242" in ended.reason
+
+
+def test_the_machines_network_is_held_by_one_agent_whatever_its_state_is() -> None:
+    name = f"berth-test-{uuid.uuid4().hex}"
+    hold = (
+        f"from agent.daemon.life import claimed\nwith claimed({name!r}): print('held', flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "held\n"
+        with pytest.raises(CannotStart, match=f"process {first.pid}\\).*another ECS_DATADIR"), claimed(name):
+            pass
+        first.kill()
+        first.wait()
+    with claimed(name):
+        pass
 
 
 def test_a_data_directory_that_cannot_be_made_names_the_setting(tmp_path: Path) -> None:
