@@ -5,7 +5,10 @@ from datetime import datetime
 
 from agent.model.observation import ContainerSnapshot
 from agent.model.state import Container, Reason, Sandbox
-from agent.model.status import ContainerStatus, Health, SandboxStatus
+from agent.model.status import ContainerStatus, Goal, Health, SandboxStatus
+
+KILLED = 137
+"""The exit code of a process that was ended by SIGKILL: 128 + 9."""
 
 
 def sandbox_with(sandbox: Sandbox, snapshot: ContainerSnapshot) -> Sandbox:
@@ -56,7 +59,9 @@ def _with_reason(container: Container, snapshot: ContainerSnapshot, *, is_over: 
     """Docker's own error, overridden by the OOM mark (ecs-protocol 8.5). The first reason stays."""
     if not is_over or container.reason is not None:
         return container
-    if snapshot.was_oom_killed:
+    # When a task's own limit is hit, Docker marks all of its containers. One that was asked to end later, and
+    # did so by itself, was not the one that the kernel killed.
+    if snapshot.was_oom_killed and (container.goal is Goal.RUN or snapshot.exit_code == KILLED):
         reason = Reason("OutOfMemoryError", "Container killed due to memory usage")
         return replace(container, reason=reason)
     if snapshot.error:

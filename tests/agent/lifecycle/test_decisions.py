@@ -234,6 +234,18 @@ def test_out_of_memory_overrides_the_runtimes_own_error() -> None:
     assert again.container("app").reason is None
 
 
+def test_a_container_that_ended_by_itself_when_asked_did_not_run_out_of_memory_though_marked() -> None:
+    asked = after(running(a_task()), StopRequested(NOON, "enough"))
+    polite = a_snapshot(asked, "app", running=False, exit_code=0, was_oom_killed=True)
+    assert after(asked, ContainerObserved(NOON, "app", NOON, polite)).container("app").reason is None
+    killed = a_snapshot(asked, "app", running=False, exit_code=137, was_oom_killed=True)
+    reason = after(asked, ContainerObserved(NOON, "app", NOON, killed)).container("app").reason
+    assert str(reason).startswith("OutOfMemoryError: ")
+    alone = a_snapshot(asked, "app", running=False, exit_code=1, was_oom_killed=True)
+    reason = after(running(a_task()), ContainerObserved(NOON, "app", NOON, alone)).container("app").reason
+    assert str(reason).startswith("OutOfMemoryError: "), "a child was killed, and the first process gave up"
+
+
 def test_a_container_that_vanished_is_stopped_with_that_reason_but_not_by_an_old_list() -> None:
     task = running(a_task())
     stale = after(task, ContainerObserved(NOON, "app", NOON - timedelta(seconds=1), None))
