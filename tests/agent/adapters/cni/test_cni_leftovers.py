@@ -202,3 +202,19 @@ async def test_it_works_without_a_warm_host_too(stage, plugins):
     await cold.attach(FIRST, an_eni())
     assert len(await cold.remove_leftovers(only())) == 1
     assert plugins.ports() == []
+
+
+async def test_a_port_that_comes_or_goes_while_one_looks_is_no_leftover(stage, plugins):
+    await stage.provider.attach(FIRST, an_eni(1))
+    net = plugins.sys_root / "class" / "net"
+
+    def asked() -> frozenset[ContainerId]:
+        shutil.rmtree(net / "ecs-bridge" / "brif" / "vethabababab")
+        (net / "ecs-bridge" / "brif" / "veth2").mkdir()
+        (net / "veth2").mkdir()
+        (net / "veth2" / "ifalias").write_text(f"ecs:{SECOND.container_id}:ecs-bridge:ecs-eth0\n")
+        return frozenset()
+
+    assert plugins.ports() == ["vethabababab"]
+    assert await stage.provider.leftovers(asked) == ()
+    assert plugins.ports() == ["veth2"]
