@@ -7,7 +7,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from botocore.config import Config
 
 TREE = Path(__file__).resolve().parents[2]
 BIN = TREE / ".venv/bin"
-DEFINITIONS = Path(__file__).with_name("definitions")
 INTROSPECTION = "http://127.0.0.1:51678"
 ENDPOINT = "http://169.254.170.2"
 
@@ -36,28 +35,6 @@ def eventually(what: str, condition: Callable[[], Any], *, seconds: float = 30.0
             raise Untrue(f"not within {seconds:g} s: {what}")
         time.sleep(every)
     return answer
-
-
-def definition(name: str) -> dict[str, Any]:
-    """One of the task definitions beside this module."""
-    document: dict[str, Any] = json.loads((DEFINITIONS / f"{name}.json").read_text())
-    return document
-
-
-def a_definition(family: str, *containers: dict[str, Any], **task: Any) -> dict[str, Any]:
-    """A small awsvpc task definition. Containers need a name; what else they lack is filled in."""
-    filled = [{"image": "berth/demo-web:latest", "memory": 32, "essential": True} | one for one in containers]
-    return {"family": family, "networkMode": "awsvpc", "containerDefinitions": filled} | task
-
-
-def a_job(name: str, script: str, **more: Any) -> dict[str, Any]:
-    """A container whose first process is a shell with this script."""
-    return {
-        "name": name,
-        "image": "berth/demo-job:latest",
-        "entryPoint": ["sh", "-c"],
-        "command": [script],
-    } | more
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +82,7 @@ class Agent:
         *,
         command: tuple[str, ...] | None = None,
         environ: dict[str, str] | None = None,
-        **settings: str,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         place.mkdir(parents=True, exist_ok=True)
         self.place = place
@@ -126,13 +103,15 @@ class Agent:
             "ECS_CONTAINER_STOP_TIMEOUT": "5s",
             "BERTH_LOG_CONSOLE": "json",
             "BERTH_LOG_LINES_PER_SECOND": "1000",
-            **settings,
+            **(settings or {}),
         }
         self._command = command or (str(BIN / "berth"), "agent")
         self._environ = environ or {}
         self.process: subprocess.Popen[bytes] | None = None
         self._client: Any = None
         self._subnet: str | None = None
+        self.kept: set[str] = set()
+        """Tasks that run on beyond the test that started them."""
 
     # -- its life ------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from agent.adapters.local.vpc.vpc import SimulatedVpc
 from agent.cli.main import main
 
 WITHOUT_INTERFACES = "without-interfaces"
-"""The interface of a task is never made, and an attachment expires after three seconds."""
+"""The network interface of a task is never made."""
 
 SHORT_REST = "short-rest"
 """An address of the VPC rests for four seconds, so that a test need not wait for thirty."""
@@ -22,7 +22,6 @@ def _alter(name: str) -> None:
             return None
 
         SimulatedVpc.ensure_interface = never  # type: ignore[method-assign]
-        launch.ATTACH_LIMIT = timedelta(seconds=3)
     elif name == SHORT_REST:
         launch.ADDRESS_REST = timedelta(seconds=4)
     else:

@@ -45,7 +45,7 @@ def before(docker_client: APIClient) -> Iterator[Things]:
 def images(docker_client: APIClient) -> Iterator[None]:
     """``nginx:latest`` for unmodified definitions: the demo image, unless there is a real one."""
     try:
-        docker_client.inspect_image("nginx:latest")
+        docker_client.inspect_image("nginx:latest")  # type: ignore[no-untyped-call]
     except ImageNotFound:
         docker_client.tag("berth/demo-web:latest", "nginx", "latest")
         try:
@@ -79,7 +79,7 @@ def shared_agent(
     """
     place = tmp_path_factory.mktemp("agent")
     settings: dict[str, str] = getattr(request.module, "SETTINGS", {})
-    shared = Agent(place, **{name: value.format(place=place) for name, value in settings.items()})
+    shared = Agent(place, settings={name: value.format(place=place) for name, value in settings.items()})
     try:
         getattr(request.module, "prepare", lambda _: None)(place)
         shared.start()
@@ -96,7 +96,7 @@ def agent(shared_agent: Agent) -> Iterator[Agent]:
         shared_agent.start()
     yield shared_agent
     if shared_agent.is_running:
-        shared_agent.stop_tasks(shared_agent.live_arns())
+        shared_agent.stop_tasks(arn for arn in shared_agent.live_arns() if arn not in shared_agent.kept)
 
 
 @pytest.fixture
@@ -106,8 +106,10 @@ def make_agent(
     """Makes agents of the test's own (one at a time); the test starts them."""
     with contextlib.ExitStack() as ends:
 
-        def make(name: str = "agent", **more: object) -> Agent:
-            made = Agent(tmp_path / name, **more)  # type: ignore[arg-type]
+        def make(
+            *, command: tuple[str, ...] | None = None, environ: dict[str, str] | None = None, **settings: str
+        ) -> Agent:
+            made = Agent(tmp_path / "agent", command=command, environ=environ, settings=settings)
             ends.callback(_end, request, made, docker_client, before)
             return made
 

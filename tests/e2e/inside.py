@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,9 +119,11 @@ class Network:
         """A command of this machine with the task's network."""
         return command("nsenter", f"--net=/proc/{self.pid}/ns/net", *words)
 
-    def fetch(self, url: str, *, seconds: float = 5, **headers: str) -> Result:
+    def fetch(self, url: str, *, seconds: float = 5, headers: Mapping[str, str] | None = None) -> Result:
         """What a GET of the URL answers: status and body; status 0 and the error if nothing does."""
-        done = self.run(sys.executable, "-I", "-S", "-c", _FETCH, url, str(seconds), json.dumps(headers))
+        done = self.run(
+            sys.executable, "-I", "-S", "-c", _FETCH, url, str(seconds), json.dumps(dict(headers or {}))
+        )
         assert done.code == 0, done
         status, _, body = done.text.partition(" ")
         return Result(int(status), body)

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,9 @@ def remains_of_tasks(docker: APIClient, agent: Agent, before: Things) -> dict[st
         "container": [each["Names"][0] for each in docker.containers(all=True, filters=mine)],
         "volume": [each["Name"] for each in docker.volumes(filters=mine)["Volumes"] or ()],
         "control group": sorted(set(control_groups()) - before["control group"]),
-        "port of the task bridge": _names(LINKS / "ecs-bridge/brif"),
+        "port of the task bridge": [
+            name for name in _names(LINKS / "ecs-bridge/brif") if name not in before["link"]
+        ],
         "network interface": [
             name for name in _names(LINKS) if name.startswith("berth-") and name not in before["link"]
         ],
@@ -114,9 +117,11 @@ def sweep(docker: APIClient, agent: Agent, before: Things) -> None:
             docker.remove_container(each["Id"], v=True, force=True)
     for each in docker.volumes(filters=mine)["Volumes"] or ():
         docker.remove_volume(each["Name"])
-    asyncio.run(_remove_network(agent.settings["BERTH_VPC_CIDR"], agent.settings["BERTH_VPC_NAMESPACE"]))
+    cidr, namespace = (agent.settings[name] for name in ("BERTH_VPC_CIDR", "BERTH_VPC_NAMESPACE"))
+    # a bridge that was there before may have ports of others
+    asyncio.run(_remove_network(cidr, namespace, is_shared="ecs-bridge" in before["link"]))
     for path in sorted(set(control_groups()) - before["control group"]):
-        eventually(f"{path} can be removed", lambda path=path: _is_removed(Path(path)), seconds=5)
+        eventually(f"{path} can be removed", partial(_is_removed, Path(path)), seconds=5)
 
 
 def tidy(docker: APIClient) -> None:
@@ -124,13 +129,13 @@ def tidy(docker: APIClient) -> None:
     with socket.socket() as asked:
         running = asked.connect_ex(("127.0.0.1", 51678)) == 0
     assert not running, "an agent runs on this machine, and there is room for one only: stop it"
-    tasks = docker.containers(all=True, filters={"label": ["com.amazonaws.ecs.task-arn"]})
-    assert not tasks, f"there are tasks of an agent: {[each['Names'] for each in tasks]}; try: make demo-down"
-    if (LINKS / "ecs-bridge").exists() or (LINKS / "berth0").exists():
+    if (LINKS / "berth0").exists():
+        tasks = docker.containers(all=True, filters={"label": ["com.amazonaws.ecs.task-arn"]})
+        assert not tasks, f"there are {len(tasks)} containers of an agent's tasks; try: make demo-down"
         asyncio.run(_remove_network(DEFAULT_VPC_CIDR, DEFAULT_NAMESPACE))
 
 
-async def _remove_network(cidr: str, namespace: str) -> None:
+async def _remove_network(cidr: str, namespace: str, *, is_shared: bool = False) -> None:
     vpc = SimulatedVpc(default_plan("us-east-1", seed=ACCOUNT, ipv4_cidr=cidr), namespace=namespace)
     try:
         await vpc.destroy()
@@ -140,6 +145,8 @@ async def _remove_network(cidr: str, namespace: str) -> None:
     # the ports of removed containers go a moment after them
     while (LINKS / "ecs-bridge").exists() and time.monotonic() < until:
         await HostPlumbing(FirewallPlan(), _Silence()).remove()
+        if is_shared:
+            break
         await asyncio.sleep(0.05)
 
 

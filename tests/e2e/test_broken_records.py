@@ -5,10 +5,11 @@ import sqlite3
 
 import pytest
 
-from tests.e2e.agent_process import Agent, Task, a_definition, eventually
+from tests.e2e.agent_process import eventually
 from tests.e2e.conftest import MakeAgent, expect_nothing_left
 from tests.e2e.inside import Containers
 from tests.e2e.surroundings import Things
+from tests.e2e.task_definitions import a_definition
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -48,24 +49,20 @@ def test_a_broken_database_is_set_aside_and_the_agent_works_on(
 ) -> None:
     agent = make_agent()
     agent.start()
-    (old,) = agent.started_copies(WEB, 1)
+    old = agent.started(WEB)
     identities = containers.identities([old.arn])
-    agent.kill()
+    assert agent.stop() == 0  # so that nothing is left in the journal that could mend the file
     database = agent.data / "berth.db"
     database.write_bytes(b"this is no database" * 1000)
 
     assert agent.start() < 10
     assert list(agent.data.glob("berth.db.broken-*"))
-    _expect_old_task_runs_on_or_is_gone(agent, old, containers, identities)
-    agent.started(WEB)
+    eventually("the old task is known", lambda: agent.task(old.arn).status == "RUNNING", seconds=10)
+    assert containers.identities([old.arn]) == identities
+    new = agent.started(WEB)
+    assert new.address != old.address
+    assert containers.network(new).fetch(f"http://{old.address}/").code == 200
     with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as reader:
         assert reader.execute("PRAGMA quick_check").fetchone() == ("ok",)
     reader.close()
     expect_nothing_left(agent, containers.docker, before)
-
-
-def _expect_old_task_runs_on_or_is_gone(
-    agent: Agent, old: Task, containers: Containers, identities: list[tuple[str, int, str]]
-) -> None:
-    eventually("the old task is known", lambda: agent.task(old.arn).status == "RUNNING", seconds=10)
-    assert containers.identities([old.arn]) == identities

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.agent_process import Agent, Task, a_definition
+from tests.e2e.agent_process import Agent, Task
 from tests.e2e.inside import Containers, command, credentials_url, parsed
+from tests.e2e.task_definitions import a_definition
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -52,7 +53,7 @@ def test_a_program_in_a_container_finds_its_credentials_by_its_environment(
     script = 'wget -q -O - "http://169.254.170.2$AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"'
     assert parsed(containers.run(task.runtime_id(), script))["RoleArn"] == ROLE
     forwarded = containers.network(task).fetch(
-        credentials_url(containers, task), **{"X-Forwarded-For": "10.0.0.1"}
+        credentials_url(containers, task), headers={"X-Forwarded-For": "10.0.0.1"}
     )
     assert forwarded.code == 403
     unknown = containers.network(task).fetch("http://169.254.170.2/v2/credentials/no-such-id")

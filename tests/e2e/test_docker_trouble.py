@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.agent_process import BIN, Task, a_definition, a_job, eventually
+from tests.e2e.agent_process import BIN, Task, eventually
 from tests.e2e.conftest import MakeAgent
 from tests.e2e.docker_between import DockerBetween
 from tests.e2e.inside import Containers, credentials_url
 from tests.e2e.surroundings import processes_below
+from tests.e2e.task_definitions import a_definition, a_job
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -51,7 +52,7 @@ def test_a_docker_that_hangs_delays_neither_credentials_nor_answers_and_stops_no
     make_agent: MakeAgent, door: DockerBetween, containers: Containers
 ) -> None:
     door.open()
-    agent = make_agent(DOCKER_HOST=door.host)
+    agent = make_agent(DOCKER_HOST=door.host, ECS_CONTAINER_STOP_TIMEOUT="2s")
     agent.start()
     task = agent.started(a_definition("calm", TRAPPED, taskRoleArn=ROLE))
     identities = containers.identities([task.arn])
@@ -73,7 +74,8 @@ def test_a_docker_that_hangs_delays_neither_credentials_nor_answers_and_stops_no
     door.flow()
     stopped = agent.stopped(task.arn, seconds=40)
     assert stopped.reason == "in the middle of it"
-    assert stopped.container("app")["exitCode"] in (5, 137)
+    # whatever ended it was the agent; the exit code is known to Docker only, which said nothing
+    assert stopped.container("app").get("exitCode") in (None, 137)
     eventually("the agent is well again", lambda: not agent.impaired(), seconds=40)
     assert not [each for each in containers.of(task.arn) if each["State"]["Running"]]
     assert len(identities) == 2

@@ -6,9 +6,10 @@ from datetime import datetime
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.e2e.agent_process import Agent, a_definition, a_job, eventually
+from tests.e2e.agent_process import Agent, eventually
 from tests.e2e.inside import Containers
 from tests.e2e.surroundings import LINKS, processes_below
+from tests.e2e.task_definitions import a_definition, a_job
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -175,11 +176,18 @@ def test_a_pause_container_that_somebody_kills_stops_the_task_and_its_interface_
     eventually("everything of it is removed", lambda: not containers.of(task.arn), seconds=15)
 
 
-def test_an_image_that_cannot_be_had_is_the_reason_of_the_stop(agent: Agent) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def imageless(shared_agent: Agent) -> str:
+    """A task whose image no registry has. It is pulled again and again for a while; other tests need not wait."""
     missing = {"name": "app", "image": "127.0.0.1:9/no/such-image:1"}
-    (arn,) = agent.run(a_definition("imageless", missing, a_job("innocent", FOREVER)))
+    (arn,) = shared_agent.run(a_definition("imageless", missing, a_job("innocent", FOREVER)))
+    shared_agent.kept.add(arn)
+    return arn
 
-    task = agent.stopped(arn, seconds=40)
+
+def test_an_image_that_cannot_be_had_is_the_reason_of_the_stop(agent: Agent, imageless: str) -> None:
+    task = agent.stopped(imageless, seconds=40)
+
     assert "CannotPullContainerError" in str(task.container("app")["reason"])
     assert "127.0.0.1:9/no/such-image:1" in str(task.container("app")["reason"])
     assert task.document["stopCode"] == "TaskFailedToStart"

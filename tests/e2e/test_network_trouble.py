@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.agent_process import TREE, Agent, Task, a_definition, eventually
+from tests.e2e.agent_process import TREE, Agent, Task, eventually
+from tests.e2e.task_definitions import a_definition
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -115,7 +116,7 @@ def test_when_all_addresses_on_the_bridge_are_taken_the_reason_says_so(agent: Ag
     kept = leases.read_bytes() if leases.exists() else None
     held = {
         str(address): {"id": f"stranger-{number}", "container": f"stranger-{number}", "ifname": "eth0"}
-        for number, address in enumerate(ip_network("169.254.172.0/22").hosts())
+        for number, address in enumerate(list(ip_network("169.254.172.0/22").hosts())[1:])
     }
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     leases.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.e2e.agent_process import BIN, DEFINITIONS, Agent, a_definition, definition
+from tests.e2e.agent_process import BIN, Agent
+from tests.e2e.task_definitions import DEFINITIONS, a_definition, definition
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
 

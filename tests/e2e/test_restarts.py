@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.e2e.agent_process import Agent, Untrue, a_definition, a_job
+from tests.e2e.agent_process import Agent, Untrue
 from tests.e2e.inside import Containers
+from tests.e2e.task_definitions import a_definition, a_job
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 

@@ -9,9 +9,10 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from tests.e2e.agent_process import a_definition, eventually
+from tests.e2e.agent_process import eventually
 from tests.e2e.conftest import MakeAgent
 from tests.e2e.inside import Containers, credentials_url, parsed
+from tests.e2e.task_definitions import a_definition
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.agent_process import INTROSPECTION, Agent, a_definition
+from tests.e2e.agent_process import INTROSPECTION, Agent
 from tests.e2e.inside import Containers, credentials_url, parsed
+from tests.e2e.task_definitions import a_definition
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
 

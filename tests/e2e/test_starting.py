@@ -1,19 +1,16 @@
 """An agent that cannot start says why, all of it at once, and what to do; one that can despite trouble does."""
 
 import json
+import os
 import socket
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.agent_process import BIN, a_definition, eventually
+from tests.e2e.agent_process import BIN
 from tests.e2e.conftest import MakeAgent
-from tests.e2e.inside import Containers, credentials_url
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
-
-ROLE = "arn:aws:iam::111122223333:role/reader"
 
 
 def test_all_settings_of_a_wrong_type_are_named_at_once(make_agent: MakeAgent) -> None:
@@ -61,24 +58,15 @@ def test_a_port_that_is_taken_is_named_with_the_setting_that_chooses_another(mak
     assert "BERTH_API_ADDRESS" in agent.said("agent.failed")[-1]["reason"]
 
 
-def test_a_taken_port_80_is_told_and_credentials_are_served_as_soon_as_it_is_free(
-    make_agent: MakeAgent, containers: Containers
-) -> None:
+def test_a_taken_port_80_is_named_with_the_program_that_has_it(make_agent: MakeAgent) -> None:
     agent = make_agent()
-    with ExitStack() as taken:
-        taken.enter_context(socket.create_server(("0.0.0.0", 80)))
-        agent.start()
-        reason = eventually("the taken port is told", lambda: " ".join(agent.impaired().values()), seconds=10)
-        assert "169.254.170.2" in reason
-        assert "80" in reason
-        task = agent.started(a_definition("reader", {"name": "app"}, taskRoleArn=ROLE))
-        assert containers.network(task).fetch(credentials_url(containers, task)).code != 200
-
-    def is_served() -> bool:
-        return containers.network(task).fetch(credentials_url(containers, task)).code == 200
-
-    eventually("credentials are served", is_served, seconds=40, every=0.2)
-    eventually("the agent is well", lambda: not agent.impaired(), seconds=10)
+    with socket.create_server(("0.0.0.0", 80)):
+        assert agent.ends() == 1
+    reason = agent.said("agent.failed")[-1]["reason"]
+    assert "169.254.170.2:80" in reason
+    assert str(os.getpid()) in reason
+    agent.start()
+    assert agent.impaired() == {}
 
 
 def test_a_second_agent_on_the_same_data_does_not_start(make_agent: MakeAgent) -> None:

@@ -5,8 +5,9 @@ import subprocess
 
 import pytest
 
-from tests.e2e.agent_process import BIN, DEFINITIONS, Agent, a_definition, a_job, definition, eventually
+from tests.e2e.agent_process import BIN, Agent, eventually
 from tests.e2e.inside import Containers, Network, parsed
+from tests.e2e.task_definitions import DEFINITIONS, a_definition, a_job, definition
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -84,12 +85,7 @@ def test_the_aws_command_line_runs_and_stops_a_task_with_the_usual_commands(agen
     file = DEFINITIONS / "nginx-awsvpc.json"
     registered = json.loads(aws("register-task-definition", "--cli-input-json", f"file://{file}"))
     assert registered["taskDefinition"]["family"] == "nginx-awsvpc"
-    (instance,) = json.loads(aws("list-container-instances", *cluster))["containerInstanceArns"]
-    described = json.loads(aws("describe-container-instances", *cluster, "--container-instances", instance))
-    attributes = {
-        each["name"]: each.get("value") for each in described["containerInstances"][0]["attributes"]
-    }
-    network = f"awsvpcConfiguration={{subnets=[{attributes['ecs.subnet-id']}],securityGroups=[sg-12345678]}}"
+    network = f"awsvpcConfiguration={{subnets=[{agent.subnet()}],securityGroups=[sg-12345678]}}"
     ran = json.loads(
         aws("run-task", *cluster, "--network-configuration", network, "--task-definition", "nginx-awsvpc")
     )

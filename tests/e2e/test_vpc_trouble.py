@@ -8,9 +8,10 @@ import time
 import pytest
 
 from tests.e2e import altered
-from tests.e2e.agent_process import TREE, a_definition, eventually
+from tests.e2e.agent_process import TREE, eventually
 from tests.e2e.conftest import MakeAgent
 from tests.e2e.inside import Containers
+from tests.e2e.task_definitions import a_definition
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -22,7 +23,11 @@ def _altered(name: str) -> tuple[str, ...]:
 
 
 def test_an_interface_that_never_appears_is_a_reason_and_not_a_hang(make_agent: MakeAgent) -> None:
-    agent = make_agent(command=_altered(altered.WITHOUT_INTERFACES), environ={"PYTHONPATH": str(TREE)})
+    agent = make_agent(
+        command=_altered(altered.WITHOUT_INTERFACES),
+        environ={"PYTHONPATH": str(TREE)},
+        BERTH_INTERFACE_WAIT_LIMIT="3s",
+    )
     agent.start()
     (arn,) = agent.run(WEB)
 
