@@ -17,11 +17,11 @@ from agent.adapters.local.identity import Identity, new_task_id
 from agent.adapters.local.interfaces import ElasticNetwork, InterfaceKeeper
 from agent.adapters.local.keys import KeyPair, KeysUnusable, load_or_make
 from agent.adapters.local.ledger import Ledger
-from agent.adapters.local.node import Node, Resources, Versions
+from agent.adapters.local.node import Node, Resources, Versions, misfit
 from agent.adapters.local.operations import OPERATIONS
 from agent.adapters.local.operations.desk import Desk
 from agent.adapters.local.progress import STOPPED_BY_USER, reported
-from agent.adapters.local.records import Document, InstanceRecord, TaskEvent
+from agent.adapters.local.records import AttachmentRecord, Document, InstanceRecord, TaskEvent, TaskRecord
 from agent.adapters.local.signatures import Verifier
 from agent.adapters.local.store import Store
 from agent.adapters.local.vpc.errors import KernelRefused, VpcError
@@ -113,6 +113,9 @@ class LocalBackend:
         """
         try:
             await self._prepare()
+        except CannotStart:
+            await self.aclose()
+            raise
         except (DatabaseFailed, KeysUnusable, KernelRefused) as problem:
             await self.aclose()
             raise CannotStart(f"local backend: {problem}", is_final=False) from problem
@@ -247,6 +250,9 @@ class LocalBackend:
         self._keys = await asyncio.to_thread(load_or_make, options.data_dir)
         self._api = Api(Verifier(self._keys, options.region), self._clock, self.perform)
         await self._store.open(options.cluster)
+        problem = await self._store.transact(lambda ledger: misfit(self.node.vpc, _placed(ledger)))
+        if problem is not None:
+            raise CannotStart(f"local backend: {problem}", is_final=True)
         self._instance = await self._store.transact(lambda ledger: _register(ledger, options.cluster))
         await self._vpc.ensure()
         if self._options.has_instance_interface:
@@ -272,6 +278,13 @@ class LocalBackend:
             except DatabaseFailed as failure:
                 log.warning("store.untidied", problem=str(failure))
             await asyncio.sleep(_TIDY)
+
+
+def _placed(ledger: Ledger) -> list[tuple[TaskRecord, AttachmentRecord]]:
+    """Every task that the agent has not ended yet, with its interface."""
+    tasks = [task for task in ledger.live_tasks() if not task.is_done]
+    pairs = [(task, ledger.attachment_of(task.id)) for task in tasks]
+    return [(task, attachment) for task, attachment in pairs if attachment is not None]
 
 
 def _register(ledger: Ledger, cluster: str) -> InstanceRecord:

@@ -1,13 +1,15 @@
 """What this machine is to the control plane: resources, attributes, capabilities that are true of it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from ipaddress import IPv4Address
 
 from agent.adapters.local.definitions.taskspec import Place
 from agent.adapters.local.definitions.unsupported import LOG_DRIVERS
 from agent.adapters.local.identity import Identity
 from agent.adapters.local.ledger import Ledger, Usage
-from agent.adapters.local.records import Document, InstanceRecord
+from agent.adapters.local.records import AttachmentRecord, Document, InstanceRecord, TaskRecord
 from agent.adapters.local.vpc.addresses import choose_ipv4, choose_ipv6, eni_id, mac_address
 from agent.adapters.local.vpc.plan import InterfacePlan, SubnetPlan, VpcPlan, aws_id
 from agent.model.spec import Pairs
@@ -141,6 +143,28 @@ def shortage(node: Node, usage: Usage, cpu: int, memory: int) -> str | None:
     if usage.interfaces + 1 > node.resources.interfaces:
         return "RESOURCE:ENI"
     return None
+
+
+def misfit(vpc: VpcPlan, placed: Iterable[tuple[TaskRecord, AttachmentRecord]]) -> str | None:
+    """Why tasks that were placed before cannot go on in this VPC; None: they can.
+
+    With another region, account or range they would get another name, or a gateway that they cannot reach.
+    """
+    subnets = {subnet.subnet_id: subnet for subnet in vpc.subnets}
+    strangers = [
+        f"{attachment.ipv4_address} in {attachment.subnet_id}, {task.availability_zone}"
+        for task, attachment in placed
+        if (subnet := subnets.get(attachment.subnet_id)) is None
+        or subnet.availability_zone != task.availability_zone
+        or IPv4Address(attachment.ipv4_address) not in subnet.ipv4_network
+    ]
+    if not strangers:
+        return None
+    return (
+        "tasks were placed with another AWS_DEFAULT_REGION, BERTH_ACCOUNT_ID or BERTH_VPC_CIDR "
+        f"({len(strangers)} of them, the first at {strangers[0]}); start with the settings as they were and "
+        "stop the tasks, or choose another ECS_DATADIR"
+    )
 
 
 @lru_cache(maxsize=4)

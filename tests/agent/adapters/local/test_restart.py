@@ -10,9 +10,10 @@ import pytest
 from agent.adapters.clock import SystemClock
 from agent.adapters.local.database import FILE_NAME, SCHEMA_VERSION, DatabaseFailed
 from agent.adapters.local.ledger import Ledger
+from agent.adapters.local.vpc.plan import default_plan
 from agent.model.errors import CannotStart
 from agent.model.status import TaskStatus
-from tests.agent.adapters.local.stage import MemoryVpc, in_subnet, running
+from tests.agent.adapters.local.stage import REGION, MemoryVpc, in_subnet, running
 from tests.fakes.clock import FakeClock
 
 
@@ -294,6 +295,34 @@ async def test_a_machine_that_joins_another_cluster_leaves_the_first_and_its_tas
             len((await stage.ecs("list_container_instances", cluster="other"))["containerInstanceArns"]) == 1
         )
         assert (await stage.run(cluster="other"))["tasks"][0]["clusterArn"].endswith("/other")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"plan": default_plan(REGION, seed="another account"), "account": "222222222222"},
+        {"plan": default_plan(REGION, seed="tests", ipv4_cidr="10.99.0.0/16")},
+        {"plan": default_plan("eu-west-1", seed="tests"), "region": "eu-west-1"},
+    ],
+    ids=["account", "range", "region"],
+)
+async def test_tasks_that_were_placed_elsewhere_keep_the_agent_from_starting_until_they_are_stopped(
+    tmp_path, changes
+):
+    async with started(tmp_path) as stage:
+        await stage.register()
+        task = await stage.run_one()
+    with pytest.raises(
+        CannotStart, match=r"tasks were placed with another .*1 of them, .*10\.211\.0\.5 in subnet-"
+    ) as refused:
+        async with started(tmp_path, **changes):
+            pass
+    assert refused.value.is_final
+    async with started(tmp_path) as stage:
+        await stage.ecs("stop_task", task=task["taskArn"])
+        await stage.report(task["taskArn"], TaskStatus.STOPPED, exit_code=0)
+    async with started(tmp_path, **changes):
+        pass
 
 
 async def test_files_are_readable_by_their_owner_only(tmp_path):
