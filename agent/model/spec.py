@@ -1,6 +1,6 @@
 """What a backend asks for. The agent never changes a spec."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from ipaddress import IPv4Interface, IPv6Interface
@@ -192,7 +192,7 @@ class TaskRole:
     """A role that a task may use, and the id under which it asks for the role's credentials."""
 
     arn: RoleArn
-    credentials_id: CredentialsId
+    credentials_id: CredentialsId = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

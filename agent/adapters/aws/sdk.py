@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from agent.model.errors import CredentialsUnavailable, UnknownRole
@@ -25,11 +25,11 @@ _OWN_KEYS_ARE_WRONG = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Credentials to make a client with, instead of the host's own."""
+    """Credentials for a client, instead of the host's own. The secret parts do not show in ``repr``."""
 
     access_key_id: str
-    secret_access_key: str
-    token: str
+    secret_access_key: str = field(repr=False)
+    token: str = field(repr=False)
 
 
 class Sdk:

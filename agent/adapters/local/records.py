@@ -45,8 +45,8 @@ class TaskRecord:
     launch_type: str = "EC2"
     task_role_arn: str | None = None
     execution_role_arn: str | None = None
-    task_credentials_id: str | None = None
-    execution_credentials_id: str | None = None
+    task_credentials_id: str | None = field(default=None, repr=False)
+    execution_credentials_id: str | None = field(default=None, repr=False)
     last_status: str = "PROVISIONING"
     desired_status: str = "RUNNING"
     version: int = 1
