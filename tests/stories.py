@@ -90,7 +90,8 @@ class Story:
         self.saved = self.task
         self.told_stopped = False
         self.steps: list[Step] = []
-        self.events: list[str] = []
+        self.events: list[tuple[Event, tuple[Step, ...]]] = []
+        self.disturbances = 0
         self.pause_ended = False
         self.late_looks: list[ContainerObserved] = []
         self._apply(TimePassed(self.world.now))
@@ -102,7 +103,7 @@ class Story:
                 break
             self._turn()
         else:
-            raise AssertionError(f"the story never ended: {self.task}\n" + "\n".join(self.events[-40:]))
+            raise AssertionError(f"the story never ended: {self.task}\n{self._last_events()}")
         assert not self.world.things, f"left in the world: {self.world.things}"
         assert not self.world.network_attached, "the network is still attached"
 
@@ -266,10 +267,16 @@ class Story:
         decided = reduce(self.task, event)
         steps = plan(decided)
         self.task = self.saved = launched(decided, steps)
-        self.events.append(f"{event} -> {[step.name.value for step in steps]}")
+        self.events.append((event, steps))
+        self.disturbances += isinstance(event, Recovered | StepFailed)
         _check_nothing_goes_back(before, self.task)
         self._check_the_truth()
         self._check_every_wait_is_explained()
+
+    def _last_events(self) -> str:
+        return "\n".join(
+            f"{event} -> {[step.name.value for step in steps]}" for event, steps in self.events[-40:]
+        )
 
     def _check_the_truth(self) -> None:
         if "pause container ended" in str(self.task.reason) and not self.pause_ended:
@@ -284,9 +291,7 @@ class Story:
             if (thing := self.world.things.get(each.docker_name)) and thing.is_running
         ]
         assert not running, f"told STOPPED while {running} run"
-        assert self.world.sandboxes_made <= 1 + sum("Recovered" in each for each in self.events) + sum(
-            "StepFailed" in each for each in self.events
-        )
+        assert self.world.sandboxes_made <= 1 + self.disturbances
 
     def _check_every_wait_is_explained(self) -> None:
         if is_steady(self.task):
