@@ -115,6 +115,8 @@ def _check_origin(request: web.Request) -> None:
 def _parsed(body: bytes) -> Document:
     try:
         parsed = json.loads(body or b"{}")
+        # JSON can write half of a surrogate pair; neither SQLite nor Docker can.
+        json.dumps(parsed, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"The body is not JSON: {error}") from error
     if not isinstance(parsed, dict):

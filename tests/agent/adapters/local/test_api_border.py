@@ -169,7 +169,7 @@ async def test_a_target_of_another_service_is_refused(stage):
     assert f"expected {PREFIX}. and the name of an operation" in content["message"]
 
 
-@pytest.mark.parametrize("body", ["", "not json", "[]", '"text"', "[" * 100_000])
+@pytest.mark.parametrize("body", ["", "not json", "[]", '"text"', "[" * 100_000, r'{"startedBy": "\ud800"}'])
 async def test_a_body_that_is_no_object_is_refused(stage, body):
     status, kind = await kind_of(stage, signed(stage, body=body), body)
     assert (status, kind) == ((200, None) if body == "" else (400, "SerializationException"))
@@ -201,6 +201,7 @@ async def test_a_body_that_is_too_large_is_refused(stage):
         ("CreateCluster", {"clusterName": "1"}, "clusterName '1'"),
         ("CreateCluster", {"capacityProviders": ["x"]}, "capacityProviders: not supported"),
         ("DeregisterTaskDefinition", {"taskDefinition": "web"}, "expected family:revision"),
+        ("ListTaskDefinitions", {"sort": "UP"}, "sort 'UP': expected ASC or DESC"),
     ],
 )  # fmt: skip
 async def test_a_wrong_parameter_is_named(stage, operation, wanted, sentence):
