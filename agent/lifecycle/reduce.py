@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
+from agent.lifecycle import present
 from agent.lifecycle.observe import container_with, sandbox_with
 from agent.lifecycle.plan import with_container
 from agent.lifecycle.settle import settle, stop_container, stop_task
@@ -31,7 +32,7 @@ LONGEST_RETRY = timedelta(seconds=60)
 
 def reduce(task: TaskState, event: Event) -> TaskState:
     """The state after the event and all that follows from it."""
-    task = replace(task, now=max(task.now, event.at))
+    task = present.at(task, event.at)
     match event:
         case StepSucceeded():
             task = _step_succeeded(task, event)
