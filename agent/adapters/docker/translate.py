@@ -33,6 +33,9 @@ PAUSE_MEMORY = 32 * MIB
 LONGEST_HOSTNAME = 64
 """What the kernel takes (``HOST_NAME_MAX``)."""
 
+LONGEST_VOLUME_NAME = 255
+"""Docker makes a directory of that name, and no file system takes a longer one."""
+
 _LEAST_SHARES = 2
 _MOST_SHARES = 262_144
 _NANOSECONDS = 1_000_000_000
@@ -153,10 +156,11 @@ def shares(cpu: int) -> int:
 
 
 def volume_name(task: TaskSpec, volume: str) -> str:
-    """The Docker name of a task's own volume: the same whenever it is asked for."""
+    """The Docker name of a task's own volume: the same whenever it is asked for, never too long."""
     stripped = re.sub(r"[^A-Za-z0-9-]", "", volume)
     unique = hashlib.sha256(f"{task.arn}\nvolume\n{volume}".encode()).hexdigest()[:20]
-    return f"ecs-{task.family}-{task.revision}-{stripped}-{unique}"
+    readable = f"ecs-{task.family}-{task.revision}-{stripped}"[: LONGEST_VOLUME_NAME - len(unique) - 1]
+    return f"{readable}-{unique}"
 
 
 def volume_labels(arn: TaskArn, settings: DockerSettings) -> dict[str, str]:

@@ -301,6 +301,14 @@ def test_the_agents_own_marks_are_on_everything_and_in_the_filter():
     ]
 
 
+def test_a_volume_of_a_task_with_long_names_has_a_name_that_a_directory_can_have():
+    task = replace(a_task(), family="f" * 255)
+    one, other = volume_name(task, "v" * 255), volume_name(task, "v" * 254)
+    assert one.startswith("ecs-fff")
+    assert len(one) == len(other) == 255
+    assert one != other
+
+
 def test_a_volume_has_the_same_name_whenever_it_is_asked_for_and_each_task_its_own():
     name = volume_name(a_task(), "my data!")
     assert name == volume_name(a_task(), "my data!")
