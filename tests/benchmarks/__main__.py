@@ -6,7 +6,7 @@ import sys
 from tests.benchmarks.figures import Figure, table, write
 from tests.benchmarks.stage import TREE, Unmeasurable
 
-ALL = ("plugins", "launch", "footprint")
+ALL = ("plugins", "launch", "bursts", "footprint")
 MORE = ("trace",)
 """Only on demand: it prints where the time of a launch goes, which is no figure."""
 

@@ -5,7 +5,8 @@ import queue
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,16 @@ class Floor:
             thread.join()
         if problems:
             raise problems[0]
+
+
+@contextmanager
+def copied(agent: BenchAgent) -> Iterator[Floor]:
+    """The floor under this agent, which is warm afterwards; nothing of it is left in the end."""
+    warm = agent.run(1)
+    agent.await_status(warm, "RUNNING", every=0.1)
+    with closing(Floor(agent)) as floor:
+        agent.end(warm)
+        yield floor
 
 
 def _timed(work: Callable[[], Any]) -> float:

@@ -4,41 +4,21 @@ The time of a status is what the control plane wrote into its history, read afte
 that polls every few milliseconds takes a third of the time that it measures.
 """
 
-import sys
 import time
 
-from tests.benchmarks.figures import Figure, high, median, table
-from tests.benchmarks.floor import SLOTS, Floor
+from tests.benchmarks.figures import Figure, high, median
+from tests.benchmarks.floor import Floor, copied
 from tests.benchmarks.stage import BenchAgent, bench_agent
 
 SINGLES = 20
-BURSTS = ((20, 2), (50, 2))
-"""How many tasks at once, and how often."""
-
 QUIET = 0.3
 """Seconds before each launch: the kernel still tidies up after the one before."""
 
 
 def measure() -> list[Figure]:
     """Floor and agent take turns, so that the rest of the machine disturbs both alike."""
-    with bench_agent() as agent:
-        warm = agent.run(1)
-        agent.await_status(warm, "RUNNING", every=0.1)
-        floor = Floor(agent)
-        try:
-            agent.end(warm)
-            figures = _told(_singles(agent, floor))
-            for count, rounds in BURSTS:
-                figures += _told(_bursts(agent, floor, count, rounds))
-        finally:
-            floor.close()
-    return figures
-
-
-def _told(figures: list[Figure]) -> list[Figure]:
-    """It takes minutes: what is known is said at once."""
-    print(table(figures), file=sys.stderr, flush=True)
-    return figures
+    with bench_agent() as agent, copied(agent) as floor:
+        return _singles(agent, floor)
 
 
 def _singles(agent: BenchAgent, floor: Floor) -> list[Figure]:
@@ -71,33 +51,4 @@ def _singles(agent: BenchAgent, floor: Floor) -> list[Figure]:
         Figure("launch.single.p95", high(starts), "ms", high(bare_starts)),
         Figure("launch.single.cpu", sum(cpu) / len(cpu), "ms"),
         Figure("launch.stop", median(stops), "ms", median(bare_stops)),
-    ]
-
-
-def _bursts(agent: BenchAgent, floor: Floor, count: int, rounds: int) -> list[Figure]:
-    """Many tasks at once: from the first RunTask until the control plane knows that the last one runs."""
-    lasted: list[float] = []
-    halves: list[float] = []
-    cpu: list[float] = []
-    bare: dict[int, list[float]] = {slots: [] for slots in SLOTS}
-    for _ in range(rounds):
-        for slots, took in bare.items():
-            time.sleep(QUIET)
-            took.append(floor.launch(count, slots))
-            floor.clear()
-        time.sleep(QUIET)
-        before, began = agent.cpu(), time.time()
-        arns = agent.run(count)
-        agent.await_status(arns, "RUNNING", every=1.0)
-        running = sorted(at - began for at in agent.noted_at(arns, "status.running"))
-        lasted.append(running[-1])
-        halves.append(running[len(running) // 2])
-        cpu.append(1000 * (agent.cpu() - before) / count)
-        agent.end(arns)
-    least = min(median(took) for took in bare.values())
-    peers = {20: 1.5, 50: 1.4}
-    return [
-        Figure(f"launch.burst{count}", median(lasted), "s", least, peer=peers[count]),
-        Figure(f"launch.burst{count}.half", median(halves), "s"),
-        Figure(f"launch.burst{count}.cpu", median(cpu), "ms"),
     ]

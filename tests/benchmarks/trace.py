@@ -2,11 +2,10 @@
 
 import json
 import time
-from contextlib import closing
 from datetime import datetime
 
 from tests.benchmarks.figures import Figure, median
-from tests.benchmarks.floor import Floor
+from tests.benchmarks.floor import copied
 from tests.benchmarks.stage import BenchAgent, bench_agent
 
 ROUNDS = 8
@@ -14,17 +13,13 @@ ROUNDS = 8
 
 def measure() -> list[Figure]:
     """Nothing for the table: this prints a table of its own."""
-    with bench_agent(ECS_LOGLEVEL="debug") as agent:
-        warm = agent.run(1)
-        agent.await_status(warm, "RUNNING", every=0.1)
-        with closing(Floor(agent)) as floor:
-            agent.end(warm)
-            rounds = []
-            for _ in range(ROUNDS):
-                time.sleep(0.5)
-                floor.launch(1)
-                floor.clear()
-                rounds.append(_traced(agent))
+    rounds = []
+    with bench_agent(ECS_LOGLEVEL="debug") as agent, copied(agent) as floor:
+        for _ in range(ROUNDS):
+            time.sleep(0.5)
+            floor.launch(1)
+            floor.clear()
+            rounds.append(_traced(agent))
     print(
         "\nbare Docker, ms (medians):",
         *(f"{name} {median(took):.1f}" for name, took in floor.steps.items()),
