@@ -38,13 +38,14 @@ def write_settings() -> None:
 
 def refuse_another() -> None:
     """Raise ``Untrue`` if an agent that is not the demonstration's has tasks here: both use one network."""
-    label = "label=com.amazonaws.ecs.cluster"
-    every = set(quiet("docker", "ps", "-q", "--filter", label).split())
-    strangers = every - set(quiet("docker", "ps", "-q", "--filter", f"{label}={CLUSTER}").split())
+    label = "com.amazonaws.ecs.cluster"
+    named = quiet("docker", "ps", "--filter", f"label={label}", "--format", f'{{{{.Label "{label}"}}}}')
+    strangers = sorted(set(named.split()) - {CLUSTER})
     if strangers:
         raise Untrue(
-            f"no other agent's tasks run on this machine: {len(strangers)} containers are not of the cluster "
-            f"{CLUSTER!r}; stop them with their own agent (berth stop) and try again"
+            "no other agent's tasks run on this machine: there are containers of the cluster "
+            f"{', '.join(strangers)}. Stop them with their own agent (berth stop). If that is gone for good: "
+            f"docker rm -f $(docker ps -q --filter label={label}={strangers[0]})"
         )
     if running_pid() is None and _is_answered():
         raise Untrue(
