@@ -49,6 +49,10 @@ LIMITS = CallLimits(
     pull_inactivity=TICK * 3,
     pull=timedelta(seconds=20),
 )
+LONG = timedelta(seconds=10)
+PATIENT = replace(LIMITS, inspect=LONG, list=LONG, load=LONG, create=LONG, volume=LONG)
+"""For a daemon that answers: a busy machine is slow as well."""
+
 NO_GRACE = timedelta(0)
 
 
@@ -80,7 +84,7 @@ def daemon(tmp_path):
 
 @pytest.fixture
 async def runtime(daemon):
-    runtime = DockerRuntime(settings_for(daemon.host), FakeClock())
+    runtime = DockerRuntime(settings_for(daemon.host, limits=PATIENT), FakeClock())
     await runtime.start()
     yield runtime
     await runtime.aclose()
@@ -280,7 +284,7 @@ async def test_an_archive_with_another_image_is_refused(daemon, tmp_path):
     )
     daemon.routes["POST", "/images/load"] = lambda _: Answer(pieces=lambda: [{"stream": "Loaded image: x"}])
     pause = PauseImage("sha256:feed", "pause:1", archive)
-    runtime = DockerRuntime(settings_for(daemon.host, pause=pause), FakeClock())
+    runtime = DockerRuntime(settings_for(daemon.host, pause=pause, limits=PATIENT), FakeClock())
     with pytest.raises(CannotCreateContainer, match="does not hold image sha256:feed"):
         await runtime.start()
     await runtime.aclose()
@@ -305,7 +309,7 @@ async def test_a_store_with_ids_of_its_own_is_believed_by_the_layers(daemon, tmp
     )
     daemon.routes["POST", "/images/load"] = lambda _: Answer(pieces=lambda: [{"stream": "Loaded"}])
     daemon.routes["POST", "/containers/create"] = lambda _: Answer(500, {"message": "enough"})
-    runtime = DockerRuntime(settings_for(daemon.host, pause=pause), FakeClock())
+    runtime = DockerRuntime(settings_for(daemon.host, pause=pause, limits=PATIENT), FakeClock())
     try:
         if not is_ours:
             with pytest.raises(CannotCreateContainer, match="does not hold image"):
