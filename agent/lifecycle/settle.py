@@ -66,13 +66,10 @@ def _lower_everything(task: TaskState) -> TaskState:
     sandbox = task.sandbox
     if sandbox.goal < task.goal:
         task = replace(task, sandbox=replace(sandbox, goal=task.goal, trouble=None))
-    return replace(
-        task,
-        containers=tuple(
-            replace(each, goal=task.goal, trouble=None) if each.goal < task.goal else each
-            for each in task.containers
-        ),
-    )
+    for container in task.containers:
+        if container.goal < task.goal:
+            task = with_container(task, replace(container, goal=task.goal, trouble=None))
+    return task
 
 
 def _give_up_what_yields(task: TaskState) -> TaskState:
