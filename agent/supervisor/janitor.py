@@ -69,21 +69,25 @@ class Janitor:
     async def sweep(self) -> tuple[str, ...]:
         """Stop and remove the containers of unknown tasks, then what is left of their sandboxes."""
         removed: list[str] = []
+        still_used: set[TaskArn] = set()
         seen = await self._runtime.observe()
         # the pause container last: a sandbox outlives its members
         for each in sorted(_strangers(seen, self._known()), key=lambda snapshot: snapshot.is_pause):
+            if each.is_pause and each.task_arn in still_used:
+                continue
             try:
                 await self._runtime.ensure_stopped(each.docker_name, STRANGER_GRACE)
                 await self._runtime.ensure_removed(each.docker_name)
             except StepError as error:  # one that will not go does not keep the others
                 log.warning("leftover.kept", name=each.docker_name, reason=str(error))
+                still_used.add(each.task_arn)
                 continue
             log.info("leftover.removed", leftover=each.docker_name, task_arn=each.task_arn)
             removed.append(each.docker_name)
         known = self._known()  # once more: stopping takes its time
         if known is None:
             return tuple(removed)
-        removed += _told(await self._runtime.remove_leftovers(_ids(known)))
+        removed += _told(await self._runtime.remove_leftovers(_ids(known | still_used)))
         standing = self._standing(await self._runtime.observe())
         removed += _told(await self._network.remove_leftovers(standing))
         return tuple(removed)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from agent.model.errors import BackendUnavailable, CannotAttachNetwork
+from agent.model.errors import BackendUnavailable, CannotAttachNetwork, CannotStopContainer
 from agent.model.ids import ContainerId, MacAddress
 from agent.model.spec import TaskSpec
 from agent.model.status import TaskStatus
@@ -106,6 +106,24 @@ def test_the_network_of_a_stranger_goes_after_its_last_container(jumping: Jumpin
             assert (await machine.janitor.sweep())[-1] == port_name(joined)
             assert not machine.runtime.running
             assert not machine.network.joined
+
+    jumping.run(story())
+
+
+def test_a_stranger_that_does_not_stop_keeps_its_sandbox(jumping: JumpingTime) -> None:
+    async def story() -> None:
+        machine = FakeMachine(jumping.clock)
+        spec = a_spec()
+        async with machine.agent():
+            await machine.until_told(machine.run_task(spec), RUNNING)
+        machine.checkpoints.put_raw(f"{spec.task_id}.json", b"rubbish")
+        machine.backend.hidden.add(spec.arn)
+        async with machine.agent():
+            await asyncio.sleep(1)
+            machine.runtime.fail_next("ensure_stopped", CannotStopContainer("it does not end"))
+            assert await machine.janitor.sweep() == ()
+            assert len(machine.runtime.running) == 2
+            assert _is_attached(machine, spec)
 
     jumping.run(story())
 
