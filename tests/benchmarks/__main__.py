@@ -1,6 +1,7 @@
 """``python -m tests.benchmarks [NAME...]``: measures, prints one table, and writes ``build/bench.json``."""
 
 import importlib
+import signal
 import sys
 
 from tests.benchmarks.figures import Figure, table, write
@@ -32,5 +33,11 @@ def main(chosen: list[str]) -> int:
     return 1 if failed else 0
 
 
+def _end(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
 if __name__ == "__main__":
+    # Also when it is told to end: without this, what was made for the benchmark would stay.
+    signal.signal(signal.SIGTERM, _end)
     sys.exit(main(sys.argv[1:]))
