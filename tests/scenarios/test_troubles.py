@@ -192,7 +192,9 @@ def test_a_leftover_that_cannot_be_stopped_does_not_keep_the_others(jumping: Jum
         machine.runtime.fail_next("ensure_stopped", CannotStopContainer("it does not end"))
         async with machine.agent():
             await asyncio.sleep(60)
-            assert len(machine.runtime.running) == 1
+            kept, gone = specs
+            assert machine.runtime.running == {docker_name(kept, "app"), pause_name(kept)}
+            assert docker_name(gone, "app") not in machine.runtime.containers
             await machine.until(lambda: machine.runtime.is_clean, within=1200)
 
     jumping.run(story())
