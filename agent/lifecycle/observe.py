@@ -39,6 +39,13 @@ def container_with(container: Container, snapshot: ContainerSnapshot, now: datet
     return _with_health(_with_reason(changed, snapshot, is_over=is_over), snapshot, now)
 
 
+def with_late_reason(container: Container, snapshot: ContainerSnapshot) -> Container:
+    """A container that has ended, with the mark of the OOM killer that comes only now."""
+    if not snapshot.was_oom_killed or snapshot.exit_code != container.exit_code:
+        return container
+    return _with_reason(container, snapshot, is_over=True)
+
+
 def _rung(container: Container, snapshot: ContainerSnapshot) -> ContainerStatus:
     if snapshot.is_running:
         return ContainerStatus.RUNNING

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from agent.lifecycle import present
-from agent.lifecycle.observe import container_with, sandbox_with
+from agent.lifecycle.observe import container_with, sandbox_with, with_late_reason
 from agent.lifecycle.plan import with_container
 from agent.lifecycle.settle import settle, stop_container, stop_task
 from agent.lifecycle.table import OnFailure, Rule, container_rule_of, sandbox_rule_of
@@ -178,7 +178,7 @@ def _container_seen(
     task: TaskState, container: Container, snapshot: ContainerSnapshot | None, asked_at: datetime
 ) -> TaskState:
     if container.status >= ContainerStatus.STOPPED:
-        return task
+        return task if snapshot is None else with_container(task, with_late_reason(container, snapshot))
     if snapshot is not None:
         return with_container(task, container_with(container, snapshot, task.now))
     is_created = container.status >= ContainerStatus.CREATED

@@ -20,8 +20,11 @@ from agent.model.observation import ContainerSnapshot
 
 log = structlog.get_logger()
 
-ACTIONS = ("start", "die", "health_status")
-"""What is listened to. The checks of a health check (``exec_*``) would be most of the traffic otherwise."""
+ACTIONS = ("start", "die", "oom", "health_status")
+"""What is listened to. The checks of a health check (``exec_*``) would be most of the traffic otherwise.
+
+Docker may mark a container as out of memory only after it has told of its end; hence ``oom``.
+"""
 
 FIRST_PAUSE = timedelta(seconds=0.25)
 LONGEST_PAUSE = timedelta(seconds=5)

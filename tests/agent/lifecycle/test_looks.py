@@ -148,3 +148,25 @@ def test_the_shortest_of_several_start_timeouts_is_woken_up_for() -> None:
     assert wait.until == NOON + timedelta(seconds=30)
     task = after(task, TimePassed(NOON + timedelta(seconds=30)))
     assert "dependency [quick] for target [app] has timed out" in str(task.reason)
+
+
+def test_a_mark_of_the_oom_killer_that_comes_after_the_end_is_still_the_reason() -> None:
+    task = running(a_task(a_container("web"), a_container("other")))
+    killed = a_snapshot(task, "web", running=False, exit_code=137)
+    task = after(task, ContainerObserved(NOON, "web", NOON, killed))
+    assert task.container("web").reason is None
+    marked = replace(killed, was_oom_killed=True)
+    task = after(task, ContainerObserved(LATER, "web", LATER, marked))
+    assert str(task.container("web").reason) == "OutOfMemoryError: Container killed due to memory usage"
+
+
+def test_a_container_that_had_a_reason_or_ended_by_itself_is_not_marked_late() -> None:
+    task = running(a_task(a_container("web"), a_container("other")))
+    ended = a_snapshot(task, "web", running=False, exit_code=0)
+    task = after(task, ContainerObserved(NOON, "web", NOON, ended))
+    again = after(task, ContainerObserved(NOON, "web", NOON, replace(ended, was_oom_killed=True)))
+    assert again.container("web").reason is None
+    broken = a_snapshot(task, "other", running=False, exit_code=137, error="boom")
+    task = after(task, ContainerObserved(NOON, "other", NOON, broken))
+    task = after(task, ContainerObserved(NOON, "other", NOON, replace(broken, was_oom_killed=True)))
+    assert str(task.container("other").reason) == "DockerStateError: boom"
