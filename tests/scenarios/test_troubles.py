@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.lifecycle.names import docker_name
+from agent.lifecycle.names import docker_name, pause_name
 from agent.model.errors import (
     CannotStopContainer,
     CheckpointFailed,
