@@ -2,57 +2,16 @@
 
 import random
 import socket
-import threading
 import time
-from dataclasses import dataclass, field
 
 import pytest
 
 from tests.e2e.agent_process import Agent, Untrue
 from tests.e2e.inside import Containers
+from tests.e2e.streams import ECHO, Stream
 from tests.e2e.task_definitions import a_definition, a_job
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
-
-ECHO = a_definition("echo", a_job("app", "exec nc -ll -p 7000 -e cat"))
-
-
-@dataclass
-class Stream:
-    """A TCP connection into a task that is used all the time."""
-
-    address: str
-    echoes: int = 0
-    problem: str = ""
-    _ended: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        connection = socket.create_connection((self.address, 7000), timeout=5)
-        self._thread = threading.Thread(target=self._use, args=(connection,))
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._ended.set()
-        if self._thread is not None:
-            self._thread.join(10)
-
-    def _use(self, connection: socket.socket) -> None:
-        with connection:
-            try:
-                while not self._ended.wait(0.05):
-                    sent = b"%08d" % self.echoes
-                    connection.sendall(sent)
-                    received = b""
-                    while len(received) < len(sent):
-                        piece = connection.recv(len(sent) - len(received))
-                        if not piece:
-                            raise ConnectionError("closed")
-                        received += piece
-                    assert received == sent
-                    self.echoes += 1
-            except (OSError, AssertionError) as error:
-                self.problem = repr(error)
 
 
 def test_tasks_and_their_connections_do_not_notice_that_the_agent_is_killed_five_times(
@@ -88,7 +47,9 @@ def test_tasks_and_their_connections_do_not_notice_that_the_agent_is_killed_five
 )
 def test_a_launch_that_is_cut_off_is_finished_once(agent: Agent, containers: Containers, rung: str) -> None:
     needs = [{"containerName": "first", "condition": "START"}]
-    document = a_definition("cut", {"name": "first"}, a_job("app", "sleep 1000", dependsOn=needs))
+    document = a_definition(
+        "cut", {"name": "first"}, {"name": "app", "image": "berth/demo-api", "dependsOn": needs}
+    )
     (arn,) = agent.run(document)
     if rung != "accepted":
         _wait_for_rung(agent, arn, rung)
