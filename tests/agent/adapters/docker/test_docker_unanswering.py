@@ -188,7 +188,8 @@ async def test_every_verb_of_a_hung_daemon_ends_within_its_limit_and_the_loop_go
         took = time.monotonic() - began
     assert [type(each) for each in outcomes] == [RuntimeUnavailable] * len(calls)
     assert took < 6
-    assert pulse.longest < 0.25
+    # a loop that waited for one of the calls would have been away for most of the time
+    assert pulse.longest < took / 3
     await started.aclose()
     await runtime.aclose()
 
