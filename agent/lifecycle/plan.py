@@ -4,7 +4,14 @@ from dataclasses import replace
 from datetime import datetime
 
 from agent.lifecycle.gates import NotYet, Open, Verdict
-from agent.lifecycle.table import Rule, container_rule, limit_of, sandbox_rule
+from agent.lifecycle.table import (
+    Rule,
+    container_rule,
+    container_rule_of,
+    limit_of,
+    sandbox_rule,
+    sandbox_rule_of,
+)
 from agent.model.spec import ContainerSpec
 from agent.model.state import Container, InFlight, Sandbox, TaskState
 from agent.model.status import ContainerStatus, SandboxStatus
@@ -41,9 +48,6 @@ def next_wake(task: TaskState) -> datetime | None:
     """The earliest moment at which a gate could open, or turn to never, by time alone."""
     moments: list[datetime] = []
     for rule, entity in applying_rules(task):
-        if entity.trouble is not None and entity.trouble.retry_at > task.now:
-            moments.append(entity.trouble.retry_at)
-            continue
         waiting = waiting_gate(task, rule, entity)
         if waiting is not None:
             moments.append(waiting[1].until)
@@ -90,11 +94,5 @@ def with_container(task: TaskState, changed: Container) -> TaskState:
 
 
 def _begin(task: TaskState, step: Step, spec: ContainerSpec | None) -> InFlight:
-    entity = task.sandbox if spec is None else task.container(spec.name)
-    rule = (
-        container_rule(entity.status, entity.goal)
-        if isinstance(entity, Container)
-        else sandbox_rule(entity.status, entity.goal)
-    )
-    assert rule is not None  # noqa: S101  # the step came from this very rule
+    rule = sandbox_rule_of(step.name) if spec is None else container_rule_of(step.name)
     return InFlight(step, task.now, task.now + limit_of(rule, task.policy, spec))

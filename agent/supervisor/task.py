@@ -24,6 +24,7 @@ from agent.model.events import Event, StepFailed, StepSucceeded, TimePassed
 from agent.model.report import TaskReport
 from agent.model.state import InFlight, Reason, TaskState
 from agent.model.steps import Step
+from agent.model.timeouts import timed_out
 from agent.ports.checkpoint import CheckpointStore
 from agent.ports.clock import Clock
 from agent.supervisor.perform import Performer
@@ -132,11 +133,8 @@ class TaskSupervisor:
             async with asyncio.timeout((flight.until - flight.since).total_seconds()):
                 learned = await self._performer.perform(self._state, step)
         except TimeoutError:
-            detail = f"Could not transition to {transition_of(step.name)}; timed out after waiting "
-            reason = Reason(
-                StepTimedOut.name, detail + _go_duration((flight.until - flight.since).total_seconds())
-            )
-            return StepFailed(self._clock.now(), step, reason)
+            sentence = timed_out(transition_of(step.name), flight.until - flight.since)
+            return StepFailed(self._clock.now(), step, Reason(StepTimedOut.name, sentence))
         except StepError as error:
             return StepFailed(self._clock.now(), step, Reason(error.name, error.detail))
         except CredentialsUnavailable as error:
@@ -163,12 +161,3 @@ class TaskSupervisor:
         entity = self._state.sandbox if step.container is None else self._state.container(step.container)
         assert entity.in_flight is not None  # noqa: S101  # launched() has just put it there
         return entity.in_flight
-
-
-def _go_duration(seconds: float) -> str:
-    """Seconds as Go writes them, which is what ECS users know from this reason: ``4m0s``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours}h{minutes}m{rest}s"
-    return f"{minutes}m{rest}s" if minutes else f"{rest}s"

@@ -11,11 +11,12 @@ import structlog
 from docker import APIClient
 from docker.constants import DEFAULT_DOCKER_API_VERSION
 
-from agent.adapters.docker.errors import is_timeout, timed_out, translated
+from agent.adapters.docker.errors import is_timeout, translated
 from agent.adapters.docker.settings import DockerSettings
 from agent.adapters.docker.threads import DeadlinePassed, Job, QueueFull, ThreadPool, Turn
 from agent.adapters.docker.transport import new_client
 from agent.model.errors import RuntimeUnavailable, StepError, StepTimedOut
+from agent.model.timeouts import timed_out
 
 T = TypeVar("T")
 

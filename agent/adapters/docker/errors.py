@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 
 import requests
 import urllib3
@@ -13,8 +12,6 @@ from docker.errors import APIError, DockerException, create_api_error_from_http_
 from agent.model.errors import AgentError, RuntimeUnavailable, StepError
 
 _NOISE = re.compile(r"^(error response from daemon:\s*)+", re.IGNORECASE)
-_SECONDS_PER_MINUTE = 60
-_SECONDS_PER_HOUR = 3600
 
 
 @contextmanager
@@ -66,20 +63,3 @@ def innermost(error: BaseException) -> str:
         if isinstance(each, OSError) and each.strerror:
             return each.strerror
     return str(error) or type(error).__name__
-
-
-def timed_out(transition: str, waited: timedelta) -> str:
-    """ECS's sentence for a step that took too long (ecs-protocol 4.9)."""
-    return f"Could not transition to {transition}; timed out after waiting {go_duration(waited)}"
-
-
-def go_duration(duration: timedelta) -> str:
-    """A duration as Go prints it: ``4m0s``, ``1h0m0s``, ``1.5s``."""
-    total = duration.total_seconds()
-    whole = int(total)
-    hours, rest = divmod(whole, _SECONDS_PER_HOUR)
-    minutes, _ = divmod(rest, _SECONDS_PER_MINUTE)
-    seconds = f"{round(total - hours * _SECONDS_PER_HOUR - minutes * _SECONDS_PER_MINUTE, 6):g}s"
-    if hours:
-        return f"{hours}h{minutes}m{seconds}"
-    return f"{minutes}m{seconds}" if minutes else seconds

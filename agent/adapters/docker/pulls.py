@@ -13,13 +13,14 @@ import structlog
 from docker import APIClient, auth
 
 from agent.adapters.docker.connection import Connection, Lane
-from agent.adapters.docker.errors import go_duration, refusal_in, said, timed_out, translated
+from agent.adapters.docker.errors import refusal_in, said, translated
 from agent.adapters.docker.images import Reference, Refusal, classify, explain, failure_in
 from agent.adapters.docker.settings import CallLimits, DockerSettings
 from agent.adapters.docker.streams import shut, wait_for_ever
 from agent.adapters.docker.threads import Job
 from agent.model.credentials import RegistryLogin
 from agent.model.errors import CannotPullImage, RuntimeUnavailable, StepTimedOut
+from agent.model.timeouts import go_duration, timed_out
 
 log = structlog.get_logger()
 

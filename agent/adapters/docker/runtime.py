@@ -22,7 +22,6 @@ from agent.adapters.docker.calls import (
 from agent.adapters.docker.cgroups import TaskGroups, layout_of
 from agent.adapters.docker.changes import Changes
 from agent.adapters.docker.connection import Connection, Lane
-from agent.adapters.docker.errors import go_duration
 from agent.adapters.docker.images import environment_names, pulled_image
 from agent.adapters.docker.leftovers import Leftovers
 from agent.adapters.docker.logs import read_logs
@@ -54,6 +53,7 @@ from agent.model.errors import (
 from agent.model.ids import ContainerId, TaskId, task_id
 from agent.model.observation import PAUSE_NAME, ContainerSnapshot, PulledImage
 from agent.model.spec import ContainerSpec, TaskSpec
+from agent.model.timeouts import go_duration
 from agent.ports.clock import Clock
 from agent.ports.runtime import ContainerPlan, PausePlan
 

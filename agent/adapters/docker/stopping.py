@@ -13,13 +13,14 @@ from docker import APIClient
 
 from agent.adapters.docker.calls import inspect, stop
 from agent.adapters.docker.connection import Connection, Lane
-from agent.adapters.docker.errors import timed_out, translated
+from agent.adapters.docker.errors import translated
 from agent.adapters.docker.processes import kill_all, processes_in, wait_until_empty
 from agent.adapters.docker.settings import DockerSettings
 from agent.adapters.docker.snapshot import snapshot_of
 from agent.adapters.docker.threads import DeadlinePassed, QueueFull, Turn
 from agent.model.errors import AgentError, CannotStopContainer, RuntimeUnavailable, StepError
 from agent.model.observation import ContainerSnapshot
+from agent.model.timeouts import timed_out
 from agent.ports.clock import Clock
 
 log = structlog.get_logger()

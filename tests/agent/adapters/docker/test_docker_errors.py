@@ -7,8 +7,9 @@ import pytest
 import requests
 from docker.errors import APIError, DockerException
 
-from agent.adapters.docker.errors import go_duration, is_timeout, said, timed_out, translated
+from agent.adapters.docker.errors import is_timeout, said, translated
 from agent.model.errors import CannotStartContainer, CannotStopContainer, RuntimeUnavailable, StepTimedOut
+from agent.model.timeouts import go_duration, timed_out
 
 HOST = "unix:///var/run/docker.sock"
 
