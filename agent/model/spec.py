@@ -128,12 +128,50 @@ class LinuxParameters:
     devices: tuple[Device, ...] = ()
 
 
+class LoginSource(StrEnum):
+    """Who knows the login to a private registry (``registryAuthentication`` of a payload)."""
+
+    ECR = "ecr"
+    SECRETS_MANAGER = "asm"
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryAuthentication:
+    """Where a container's image gets its login from.
+
+    ECR: ``account`` (of the registry), ``region``, perhaps another ``endpoint``, and whether the task's
+    execution role asks instead of the machine. Secrets Manager: the ``secret`` (name or ARN) and ``region``;
+    always the execution role asks.
+    """
+
+    source: LoginSource
+    region: str = ""
+    account: str = ""
+    endpoint: str = ""
+    uses_execution_role: bool = False
+    secret: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DockerOverlay:
+    """Docker Engine JSON that the backend lays over what the agent computes; its keys win.
+
+    ``config`` and ``host_config`` are the text of JSON objects as Docker's create call has them
+    (``dockerConfig`` of a payload, ecs-protocol 2.4 and 5.2); empty: nothing.
+    """
+
+    config: str = ""
+    host_config: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class ContainerSpec:
     """One container of a task.
 
     ``cpu`` in CPU shares (1024 = one core), ``memory`` (hard) and ``memory_reservation`` (soft) in MiB.
     ``start_timeout`` and ``stop_timeout`` in seconds. ``command``/``entry_point`` None: the image's own.
+    ``arn`` is empty where the backend gives containers none. ``registry`` None: the image's name and the
+    machine's settings decide about a login.
     """
 
     name: str
@@ -163,6 +201,9 @@ class ContainerSpec:
     read_only_root: bool = False
     interactive: bool = False
     pseudo_terminal: bool = False
+    arn: str = ""
+    registry: RegistryAuthentication | None = None
+    overlay: DockerOverlay = DockerOverlay()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""What is on the wire, as pure functions: messages <-> model. Nothing here does input or output."""
