@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from agent.adapters.files.checkpoints import FileCheckpoints
 from agent.adapters.files.codec import encode_task
+from agent.adapters.files.folder import Folder
 from agent.model.errors import CheckpointFailed
 from agent.model.ids import TaskArn
 from agent.model.state import TaskState
@@ -151,7 +152,7 @@ async def test_a_full_disk_is_named_with_the_path(files, monkeypatch):
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("agent.adapters.files.checkpoints.os.open", full)
+    monkeypatch.setattr("agent.adapters.files.folder.os.open", full)
     with pytest.raises(CheckpointFailed, match=r"cannot write .*/tasks/0+1\.json: No space left on device"):
         await files.store.save(a_task())
 
@@ -168,13 +169,13 @@ async def test_a_task_id_that_cannot_name_a_file_is_refused(files, name):
 
 async def test_a_slow_disk_holds_up_neither_the_loop_nor_the_order_of_saves(files, monkeypatch):
     gate = threading.Event()
-    write = FileCheckpoints._write
+    write = Folder.write
 
-    def slow(self: FileCheckpoints, path: Path, text: bytes) -> None:
+    def slow(self: Folder, name: str, content: bytes) -> None:
         assert gate.wait(10)
-        write(self, path, text)
+        write(self, name, content)
 
-    monkeypatch.setattr(FileCheckpoints, "_write", slow)
+    monkeypatch.setattr(Folder, "write", slow)
     async with asyncio.TaskGroup() as group:
         first = group.create_task(files.store.save(replace(a_task(), next_step=1)))
         await asyncio.sleep(0.01)

@@ -1,0 +1,32 @@
+"""Documents in memory, for tests that need a store and no disk."""
+
+import copy
+
+from agent.model.errors import CheckpointFailed
+from agent.ports.documents import Document, LoadedDocuments
+
+
+class MemoryDocuments:
+    """``DocumentStore`` that forgets nothing until it is told to. ``broken``: names that cannot be read."""
+
+    def __init__(self) -> None:
+        self.documents: dict[str, Document] = {}
+        self.broken: set[str] = set()
+        self.is_full = False
+        self.saves = 0
+
+    async def load_all(self) -> LoadedDocuments:
+        """What was saved."""
+        readable = {name: value for name, value in self.documents.items() if name not in self.broken}
+        return LoadedDocuments(copy.deepcopy(readable), tuple(sorted(self.broken)))
+
+    async def save(self, name: str, document: Document) -> None:
+        """Keep a copy."""
+        if self.is_full:
+            raise CheckpointFailed(f"cannot write {name}: No space left on device")
+        self.saves += 1
+        self.documents[name] = copy.deepcopy(document)
+
+    async def forget(self, name: str) -> None:
+        """Drop it."""
+        self.documents.pop(name, None)
