@@ -1,0 +1,33 @@
+"""Amazon ECS as the agent's backend: what the cluster wants, and what it is told."""
+
+from collections.abc import AsyncIterator
+
+from agent.adapters.ecs.assignments import Assignments
+from agent.adapters.ecs.change import Change
+from agent.adapters.ecs.outbox import Outbox
+from agent.model.desired import DesiredTasks
+from agent.model.report import TaskReport
+
+
+class EcsBackend:
+    """Implements ``TaskStateBackend`` on what the control channel has brought and the API takes."""
+
+    def __init__(self, assignments: Assignments, outbox: Outbox, tasks_changed: Change) -> None:
+        self._assignments = assignments
+        self._outbox = outbox
+        self._tasks_changed = tasks_changed
+
+    async def desired(self) -> AsyncIterator[DesiredTasks]:
+        """Yield what was wanted before a restart, then every change. Never ends."""
+        seen: DesiredTasks | None = None
+        while True:
+            changed = self._tasks_changed.next
+            wanted = self._assignments.wanted()
+            if seen is None or (wanted.complete, wanted.tasks) != (seen.complete, seen.tasks):
+                seen = wanted
+                yield wanted
+            await changed.wait()
+
+    async def report(self, report: TaskReport) -> None:
+        """Tell what is news. Raise ``BackendUnavailable`` or ``ReportRejected``."""
+        await self._outbox.report(report)

@@ -1,0 +1,184 @@
+"""What the agent remembers of a cluster, as documents and back. Holds no secret."""
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from agent.model.ids import MacAddress, TaskArn
+from agent.ports.documents import Document
+
+FORMAT = 1
+"""The format of all documents; a higher one was written by a newer agent."""
+
+NO_MANIFEST = -1
+"""The sequence number before the first manifest (ecs-protocol 2.4)."""
+
+
+class RecordInvalid(Exception):
+    """A document is not what this agent writes. The text names the field."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRecord:
+    """Who this machine is in the cluster. ``container_instance`` empty: not registered yet."""
+
+    cluster: str
+    container_instance: str = ""
+    ec2_instance: str = ""
+    zone: str = ""
+    manifest_sequence: int = NO_MANIFEST
+
+
+@dataclass(frozen=True, slots=True)
+class AttachmentRecord:
+    """An ENI that the cluster attaches. ``task_arn`` empty: to the machine. ``is_told``: as ATTACHED."""
+
+    arn: str
+    mac_address: MacAddress
+    task_arn: str
+    expires_at: datetime
+    is_told: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the cluster has accepted of a task: its status, and the status of each container by name."""
+
+    status: str = ""
+    containers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRecord:
+    """A task that was assigned. ``payload``: as it came, without secrets. ``stop``: it must stop.
+
+    ``held``: container news that leave with the next news of the task, as they are sent. ``expires_at``:
+    until when its network interface may appear. ``ended_at``: when the cluster accepted that it is STOPPED.
+    """
+
+    arn: TaskArn
+    payload: Document
+    expires_at: datetime
+    stop: bool = False
+    told: Told = field(default_factory=Told)
+    held: tuple[Document, ...] = ()
+    ended_at: datetime | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of it is left to say."""
+        return self.ended_at is not None
+
+
+def instance_document(record: InstanceRecord) -> Document:
+    """The document of an instance."""
+    return {
+        "format": FORMAT,
+        "cluster": record.cluster,
+        "container_instance": record.container_instance,
+        "ec2_instance": record.ec2_instance,
+        "zone": record.zone,
+        "manifest_sequence": record.manifest_sequence,
+    }
+
+
+def read_instance(document: Document) -> InstanceRecord:
+    """The instance of a document. Raise ``RecordInvalid``."""
+    _check_format(document)
+    return InstanceRecord(
+        cluster=_field(document, "cluster", str),
+        container_instance=_field(document, "container_instance", str),
+        ec2_instance=_field(document, "ec2_instance", str),
+        zone=_field(document, "zone", str),
+        manifest_sequence=_field(document, "manifest_sequence", int),
+    )
+
+
+def attachments_document(records: tuple[AttachmentRecord, ...]) -> Document:
+    """The document of all attachments."""
+    return {
+        "format": FORMAT,
+        "attachments": [
+            {
+                "arn": each.arn,
+                "mac_address": each.mac_address,
+                "task_arn": each.task_arn,
+                "expires_at": each.expires_at.isoformat(),
+                "is_told": each.is_told,
+            }
+            for each in records
+        ],
+    }
+
+
+def read_attachments(document: Document) -> tuple[AttachmentRecord, ...]:
+    """The attachments of a document. Raise ``RecordInvalid``."""
+    _check_format(document)
+    return tuple(
+        AttachmentRecord(
+            arn=_field(each, "arn", str),
+            mac_address=MacAddress(_field(each, "mac_address", str)),
+            task_arn=_field(each, "task_arn", str),
+            expires_at=_moment(each, "expires_at"),
+            is_told=_field(each, "is_told", bool),
+        )
+        for each in _field(document, "attachments", list)
+    )
+
+
+def task_document(record: TaskRecord) -> Document:
+    """The document of a task."""
+    return {
+        "format": FORMAT,
+        "arn": record.arn,
+        "payload": record.payload,
+        "expires_at": record.expires_at.isoformat(),
+        "stop": record.stop,
+        "told": {"status": record.told.status, "containers": record.told.containers},
+        "held": list(record.held),
+        "ended_at": None if record.ended_at is None else record.ended_at.isoformat(),
+    }
+
+
+def read_task_record(document: Document) -> TaskRecord:
+    """The task of a document. Raise ``RecordInvalid``."""
+    _check_format(document)
+    told = _field(document, "told", dict)
+    return TaskRecord(
+        arn=TaskArn(_field(document, "arn", str)),
+        payload=_field(document, "payload", dict),
+        expires_at=_moment(document, "expires_at"),
+        stop=_field(document, "stop", bool),
+        told=Told(_field(told, "status", str), dict(_field(told, "containers", dict))),
+        held=tuple(_field(document, "held", list)),
+        ended_at=None if document.get("ended_at") is None else _moment(document, "ended_at"),
+    )
+
+
+def over(record: TaskRecord, now: datetime) -> TaskRecord:
+    """What is kept of a task of which everything was said: enough to know it again."""
+    return replace(record, payload={}, stop=True, held=(), ended_at=now)
+
+
+def _check_format(document: Document) -> None:
+    found = document.get("format")
+    if found != FORMAT:
+        raise RecordInvalid(f"format {found!r}, expected {FORMAT}")
+
+
+def _field(document: Any, name: str, kind: type[Any]) -> Any:
+    value = document.get(name) if isinstance(document, dict) else None
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise RecordInvalid(f"{name} is {value!r:.80}, expected {kind.__name__}")
+    return value
+
+
+def _moment(document: Any, name: str) -> datetime:
+    text = _field(document, name, str)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise RecordInvalid(f"{name} is {text!r:.80}, expected a time") from error
+    if moment.tzinfo is None:
+        raise RecordInvalid(f"{name} is {text!r:.80}, expected a time with its zone")
+    return moment.astimezone(UTC)
