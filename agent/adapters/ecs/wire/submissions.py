@@ -54,7 +54,7 @@ def task_status(report: TaskReport) -> str:
 
 def task_change(cluster: str, report: TaskReport, found: News) -> dict[str, Any]:
     """The body of a SubmitTaskStateChange that says all of the news with the task's own status."""
-    change = {
+    change: dict[str, Any] = {
         "cluster": cluster,
         "task": report.task_arn,
         "status": found.told.status or TaskStatus.PENDING.value,
