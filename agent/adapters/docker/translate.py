@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from agent.adapters.docker.overlay import log_wish, read_overlay, text_map, texts
 from agent.adapters.docker.settings import DockerSettings
 from agent.model.ids import TaskArn
 from agent.model.observation import PAUSE_NAME
@@ -88,27 +89,37 @@ def container_document(
     cgroup_parent: str | None,
     image_environment: frozenset[str],
 ) -> Document:
-    """The create call of an app container. ``image_environment``: names of variables that its image sets."""
+    """The create call of an app container. ``image_environment``: names of variables that its image sets.
+
+    What the backend has for Docker lies over what is computed here, and wins; only what the agent sets last
+    lies over that (ecs-protocol 5.2). Raise ``CannotCreateContainer`` for what it may not ask for.
+    """
     spec, task = plan.container, plan.task
+    overlay = read_overlay(spec)
+    config, host_config = overlay.config, overlay.host_config
     host: Document = {
         "NetworkMode": f"container:{plan.pause_id}",
         "CgroupParent": cgroup_parent,
         "CpuShares": shares(spec.cpu),
         "Memory": _memory(spec.memory),
         "MemoryReservation": _memory(spec.memory_reservation),
-        "Binds": _binds(task, spec),
+        "Binds": _binds(task, spec, host_config.pop("Binds", [])),
         "Ulimits": [{"Name": each.name, "Soft": each.soft, "Hard": each.hard} for each in spec.ulimits],
         "Privileged": spec.privileged,
         "ReadonlyRootfs": spec.read_only_root,
         "SecurityOpt": list(spec.security_options),
         "Sysctls": dict(spec.system_controls),
-        "LogConfig": log_config(spec.log_configuration, settings),
+        "LogConfig": log_config(_log_wish(spec, host_config.pop("LogConfig", {}), settings), settings),
         **_linux(spec.linux),
     }
     document: Document = {
         "Image": spec.image,
-        "Env": environment(task, spec, settings.region, image_environment),
-        "Labels": {**dict(spec.docker_labels), **labels(task, spec.name, settings)},
+        "Env": environment(task, spec, settings.region, image_environment, config.pop("Env", None)),
+        "Labels": {
+            **dict(spec.docker_labels),
+            **text_map(spec, "Labels", config.pop("Labels", {})),
+            **labels(task, spec.name, settings),
+        },
         "Cmd": None if spec.command is None else list(spec.command),
         "Entrypoint": None if spec.entry_point is None else list(spec.entry_point),
         "WorkingDir": spec.working_directory,
@@ -116,9 +127,13 @@ def container_document(
         "Tty": spec.pseudo_terminal,
         "OpenStdin": spec.interactive,
         "Healthcheck": None if spec.health_check is None else _health_check(spec.health_check),
-        "HostConfig": _without_absent(host),
     }
-    return _without_absent(document)
+    # An empty value of the backend counts: it takes away what the image or Docker would have.
+    return {
+        **_without_absent(document),
+        **config,
+        "HostConfig": {**_without_absent(host), **host_config},
+    }
 
 
 def labels(task: TaskSpec, container: str, settings: DockerSettings) -> dict[str, str]:
@@ -139,15 +154,26 @@ def own_filter(settings: DockerSettings) -> list[str]:
 
 
 def environment(
-    task: TaskSpec, spec: ContainerSpec, region: str, image_environment: frozenset[str]
+    task: TaskSpec,
+    spec: ContainerSpec,
+    region: str,
+    image_environment: frozenset[str],
+    instead: object = None,
 ) -> list[str]:
-    """Variables as ``NAME=value``: the spec's in order, then what the agent adds (ecs-protocol 5.3)."""
-    values = dict(spec.environment)
+    """Variables as ``NAME=value``: the spec's in order, then what the agent adds (ecs-protocol 5.3).
+
+    ``instead``: the overlay's list, which takes the place of the spec's. An entry without ``=`` takes the
+    image's variable of that name away.
+    """
+    values: dict[str, str | None] = dict(spec.environment)
+    if instead is not None:
+        parts = (entry.partition("=") for entry in texts(spec, "Env", instead))
+        values = {name: value if equals else None for name, equals, value in parts}
     if task.task_role is not None:
         values[CREDENTIALS_NAME] = f"/v2/credentials/{task.task_role.credentials_id}"
     if region and REGION_NAMES.isdisjoint(values) and REGION_NAMES.isdisjoint(image_environment):
         values.update({"AWS_REGION": region, "AWS_DEFAULT_REGION": region})
-    return [f"{name}={value}" for name, value in values.items()]
+    return [name if value is None else f"{name}={value}" for name, value in values.items()]
 
 
 def shares(cpu: int) -> int:
@@ -228,16 +254,28 @@ def _memory(mebibytes: int | None) -> int | None:
     return max(mebibytes * MIB, LEAST_MEMORY) if mebibytes else None
 
 
-def _binds(task: TaskSpec, spec: ContainerSpec) -> list[str]:
+def _log_wish(spec: ContainerSpec, laid_over: object, settings: DockerSettings) -> LogConfiguration | None:
+    """The spec's log configuration with the overlay's over it; options of another driver do not stay."""
+    driver, options = log_wish(spec, laid_over)
+    if driver is None and options is None:
+        return spec.log_configuration
+    before = spec.log_configuration or LogConfiguration(settings.default_log_driver)
+    kept = dict(before.options) if driver in (None, before.driver) else {}
+    return LogConfiguration(driver or before.driver, tuple({**kept, **(options or {})}.items()))
+
+
+def _binds(task: TaskSpec, spec: ContainerSpec, laid_over: object) -> list[str]:
+    """The mount points, then the overlay's, each once. Docker refuses two for the same place."""
     sources: Mapping[str, str] = {
         volume.name: volume.host_path if volume.host_path is not None else volume_name(task, volume.name)
         for volume in task.volumes
     }
-    return [
+    own = [
         f"{sources[each.volume]}:{each.container_path}{':ro' if each.read_only else ''}"
         for each in spec.mount_points
         if each.volume in sources
     ]
+    return list(dict.fromkeys([*own, *texts(spec, "Binds", laid_over)]))
 
 
 def unknown_volumes(task: TaskSpec, spec: ContainerSpec) -> Pairs:
