@@ -250,6 +250,7 @@ def _holder_of(name: str) -> str:
 async def _close(parts: Parts) -> None:
     if isinstance(parts.credentials, StsRoles):
         parts.credentials.close()
+    parts.logins.close()
     await parts.interfaces.aclose()
     await parts.network.aclose()
     await parts.runtime.aclose()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from agent import __version__
 from agent.adapters.aws.development import DevelopmentCredentials
+from agent.adapters.aws.logins import Logins
 from agent.adapters.aws.roles import StsRoles
 from agent.adapters.clock import SystemClock
 from agent.adapters.cni.conflist import TaskBridge
@@ -50,6 +51,7 @@ class Parts:
     plumbing: HostPlumbing
     checkpoints: FileCheckpoints
     credentials: DevelopmentCredentials | StsRoles
+    logins: Logins
     vpc: SimulatedVpc
     backend: LocalBackend
     node: Node
@@ -65,10 +67,11 @@ def build(settings: Settings) -> Parts:
     interfaces = LinkWatcher()
     checkpoints = FileCheckpoints(settings.data_directory)
     credentials = _credentials(settings, clock)
+    logins = _logins(settings, clock, credentials)
     vpc, backend = _local_backend(settings, clock)
     node = Node(
         backend=backend,
-        performer=Performer(runtime, network, credentials, FilePulls(settings.data_directory)),
+        performer=Performer(runtime, network, credentials, logins, FilePulls(settings.data_directory)),
         checkpoints=checkpoints,
         interfaces=interfaces,
         clock=clock,
@@ -86,6 +89,7 @@ def build(settings: Settings) -> Parts:
         plumbing=HostPlumbing(FirewallPlan(port=settings.endpoint_port, local_routes=routes), health),
         checkpoints=checkpoints,
         credentials=credentials,
+        logins=logins,
         vpc=vpc,
         backend=backend,
         node=node,
@@ -161,6 +165,15 @@ def _credentials(settings: Settings, clock: SystemClock) -> DevelopmentCredentia
     if settings.credentials_source == "sts":
         return StsRoles(clock, region=settings.region, endpoint=settings.sts_endpoint)
     return DevelopmentCredentials(clock)
+
+
+def _logins(settings: Settings, clock: SystemClock, roles: DevelopmentCredentials | StsRoles) -> Logins:
+    return Logins(
+        clock,
+        region=settings.region,
+        # what is made up for development opens nothing
+        role_credentials=roles.for_role if isinstance(roles, StsRoles) else None,
+    )
 
 
 def _local_backend(settings: Settings, clock: SystemClock) -> tuple[SimulatedVpc, LocalBackend]:

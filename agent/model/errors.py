@@ -24,6 +24,18 @@ class CannotPullImage(StepError):
     name = "CannotPullContainerError"
 
 
+class CannotPullEcrImage(CannotPullImage):
+    """Amazon ECR gives no login for the image (ecs-protocol 4.8). Nothing was pulled."""
+
+    name = "CannotPullECRContainerError"
+
+
+class CannotPullPrivateImage(CannotPullImage):
+    """There is no login to the image's private registry (ecs-protocol 4.8). Nothing was pulled."""
+
+    name = "CannotPullContainerAuthError"
+
+
 class CannotCreateContainer(StepError):
     """The runtime refused the container's configuration."""
 
@@ -107,7 +119,24 @@ class ReportRejected(AgentError):
 
 
 class CredentialsUnavailable(PortUnavailable):
-    """Credentials of a known role cannot be had now; asking again may help."""
+    """Credentials of a known role cannot be had now; asking again may help.
+
+    ``name`` is the stable word of the reason while, and if for good, it stays like that.
+    """
+
+    name: ClassVar[str] = CannotGetCredentials.name
+
+
+class EcrLoginUnavailable(CredentialsUnavailable):
+    """Amazon ECR cannot be asked for a login now, or the credentials to ask with are not there yet."""
+
+    name = CannotPullEcrImage.name
+
+
+class PrivateLoginUnavailable(CredentialsUnavailable):
+    """The login to a private registry cannot be looked up now."""
+
+    name = CannotPullPrivateImage.name
 
 
 class UnknownRole(AgentError):

@@ -5,15 +5,14 @@ from dataclasses import dataclass
 
 from agent.lifecycle.images import may_use_cached, must_look_first, must_pull
 from agent.lifecycle.table import stop_grace
-from agent.model.credentials import RegistryLogin
-from agent.model.errors import CannotGetCredentials, CannotPullImage, ContainerVanished, UnknownRole
+from agent.model.errors import CannotPullImage, ContainerVanished
 from agent.model.events import Learned
 from agent.model.ids import ContainerId
 from agent.model.observation import PulledImage
 from agent.model.spec import ContainerSpec
 from agent.model.state import TaskState
 from agent.model.steps import Step, StepName
-from agent.ports.credentials import CredentialsProvider
+from agent.ports.credentials import CredentialsProvider, RegistryLogins
 from agent.ports.network import NetworkProvider, SandboxRef
 from agent.ports.pulls import PullRecord
 from agent.ports.runtime import ContainerPlan, ContainerRuntime, PausePlan
@@ -26,6 +25,7 @@ class Performer:
     runtime: ContainerRuntime
     network: NetworkProvider
     credentials: CredentialsProvider
+    logins: RegistryLogins
     pulls: PullRecord
 
     async def perform(self, task: TaskState, step: Step) -> Learned:
@@ -72,22 +72,16 @@ async def _pull_image(ports: Performer, task: TaskState, step: Step) -> Learned:
     if not must_pull(behavior, is_present=present is not None, was_pulled_before=was_pulled_before):
         return present or PulledImage(image_id="")
     try:
-        login = await _login(ports, task, container.image)
+        # A login that is refused is not asked for again: its error says so by being a failed pull.
+        login = await ports.logins.login(task.spec, container)
         pulled = await ports.runtime.pull_image(container.image, login)
-    except (CannotGetCredentials, CannotPullImage):
+    except CannotPullImage:
         cached = await ports.runtime.find_image(container.image) if may_use_cached(behavior) else None
         if cached is None:
             raise
         return cached
     await ports.pulls.add(container.image)
     return pulled
-
-
-async def _login(ports: Performer, task: TaskState, image: str) -> RegistryLogin | None:
-    try:
-        return await ports.credentials.for_registry(image, task.spec.execution_role)
-    except UnknownRole as error:
-        raise CannotGetCredentials(f"no login to the registry of {image}: {error}") from error
 
 
 async def _create_container(ports: Performer, task: TaskState, step: Step) -> Learned:

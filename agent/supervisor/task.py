@@ -12,7 +12,6 @@ from agent.lifecycle.plan import launched, next_wake, plan
 from agent.lifecycle.reduce import is_in_flight, reduce
 from agent.lifecycle.table import transition_of
 from agent.model.errors import (
-    CannotGetCredentials,
     CheckpointFailed,
     CredentialsUnavailable,
     InternalStepError,
@@ -138,7 +137,7 @@ class TaskSupervisor:
         except StepError as error:
             return StepFailed(self._clock.now(), step, Reason(error.name, error.detail))
         except CredentialsUnavailable as error:
-            reason = Reason(CannotGetCredentials.name, str(error))
+            reason = Reason(error.name, str(error))
             return StepFailed(self._clock.now(), step, reason, is_unavailable=True)
         except PortUnavailable as error:
             reason = Reason("DockerStateError", f"the container runtime does not answer: {error}")

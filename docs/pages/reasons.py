@@ -34,6 +34,10 @@ _WITHOUT_CLASS = {
 _WHAT_TO_DO = {
     "CannotPullContainerError": "Check the image's name and that the registry can be reached. With "
     "`ECS_IMAGE_PULL_BEHAVIOR=prefer-cached` an image that is present is used without asking.",
+    "CannotPullECRContainerError": "Check that the execution role (without one: this machine's own "
+    "identity) may call `ecr:GetAuthorizationToken`, and that ECR can be reached from here.",
+    "CannotPullContainerAuthError": "Check the secret of `repositoryCredentials` (JSON with `username` and "
+    "`password`), and that the execution role may call `secretsmanager:GetSecretValue` for it.",
     "CannotCreateContainerError": "The detail is Docker's own text: often a bad mount, user or capability.",
     "CannotStartContainerError": "Often a command that does not exist in the image; or a condition of "
     "`dependsOn` that can no longer be met. The detail says which.",

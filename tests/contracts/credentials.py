@@ -1,12 +1,15 @@
-"""What every ``CredentialsProvider`` must do. Run by the fake's and each adapter's own test file."""
+"""What every ``CredentialsProvider`` and ``RegistryLogins`` must do. Run for the fakes and each adapter."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Protocol
 
+from agent.model.credentials import RegistryLogin
 from agent.model.ids import CredentialsId, RoleArn, TaskArn
-from agent.model.spec import TaskRole
-from agent.ports.credentials import CredentialsProvider
+from agent.model.spec import ContainerSpec, TaskRole
+from agent.ports.credentials import CredentialsProvider, RegistryLogins
+from tests.builders import a_container, a_spec
 from tests.fakes.clock import FakeClock
 
 
@@ -76,15 +79,48 @@ class CredentialsContract:
     async def test_forgetting_an_unknown_task_is_fine(self, stage: CredentialsStage) -> None:
         await stage.provider.forget(an_arn(99))
 
-    async def test_an_image_of_no_registry_that_is_known_needs_no_login(
-        self, stage: CredentialsStage
-    ) -> None:
-        assert await stage.provider.for_registry("busybox:1", None) is None
-        assert await stage.provider.for_registry("example.com/web", a_role()) is None
-
     async def test_secrets_do_not_show_when_printed(self, stage: CredentialsStage) -> None:
         credentials = await stage.provider.for_role(a_role(), an_arn())
         for text in (repr(credentials), str(credentials), f"{credentials}"):
             assert credentials.secret_access_key not in text
             assert credentials.token not in text
             assert credentials.access_key_id not in text
+
+
+def a_container_of(image: str) -> ContainerSpec:
+    return replace(a_container(), image=image)
+
+
+class LoginsStage(Protocol):
+    """``known``: an image to which there is a login, and that login."""
+
+    logins: RegistryLogins
+    known: tuple[ContainerSpec, RegistryLogin]
+
+
+class LoginsContract:
+    """Subclass it with a fixture ``stage``."""
+
+    async def test_a_known_registry_has_its_login(self, stage: LoginsStage) -> None:
+        container, login = stage.known
+        assert await stage.logins.login(a_spec(container), container) == login
+
+    async def test_an_unknown_registry_needs_no_login(self, stage: LoginsStage) -> None:
+        for image in ("busybox:1", "example.com/web", "127.0.0.1:5000/web"):
+            container = a_container_of(image)
+            assert await stage.logins.login(a_spec(container), container) is None
+
+    async def test_a_caller_that_goes_away_takes_nothing_from_the_others(self, stage: LoginsStage) -> None:
+        container, login = stage.known
+        async with asyncio.TaskGroup() as group:
+            callers = [group.create_task(stage.logins.login(a_spec(container), container)) for _ in range(5)]
+            await asyncio.sleep(0)
+            callers[0].cancel()
+        assert {caller.result() for caller in callers[1:]} == {login}
+
+    async def test_passwords_do_not_show_when_printed(self, stage: LoginsStage) -> None:
+        container, _ = stage.known
+        login = await stage.logins.login(a_spec(container), container)
+        assert login is not None
+        for text in (repr(login), str(login), repr(stage.logins)):
+            assert login.password not in text

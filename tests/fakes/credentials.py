@@ -1,4 +1,4 @@
-"""A source of role credentials that a test scripts."""
+"""Sources of role credentials and registry logins that a test scripts."""
 
 import asyncio
 from datetime import timedelta
@@ -6,15 +6,14 @@ from datetime import timedelta
 from agent.model.credentials import Credentials, RegistryLogin
 from agent.model.errors import AgentError
 from agent.model.ids import RoleArn, TaskArn
-from agent.model.spec import TaskRole
+from agent.model.spec import ContainerSpec, TaskRole, TaskSpec
 from agent.ports.clock import Clock
 
 
 class FakeCredentials:
     """``CredentialsProvider`` for tests: every role has credentials unless a test says otherwise.
 
-    ``fail(role, error)`` lets requests for a role raise that error until ``heal(role)``. ``logins`` maps images
-    to registry logins. ``asked`` lists every (role, task) for which credentials were wanted.
+    ``fail(role, error)`` lets requests for a role raise that error until ``heal(role)``. ``asked`` lists every (role, task) for which credentials were wanted.
     ``hold`` cleared: requests wait until it is set again.
     """
 
@@ -24,7 +23,6 @@ class FakeCredentials:
         self._failures: dict[RoleArn, AgentError] = {}
         self._held: dict[tuple[RoleArn, TaskArn], Credentials] = {}
         self._made = 0
-        self.logins: dict[str, RegistryLogin] = {}
         self.asked: list[tuple[RoleArn, TaskArn]] = []
         self.forgotten: list[TaskArn] = []
         self.hold = asyncio.Event()
@@ -51,13 +49,6 @@ class FakeCredentials:
             self._held[(role.arn, task)] = held
         return held
 
-    async def for_registry(self, image: str, role: TaskRole | None) -> RegistryLogin | None:
-        """What ``logins`` says of the image."""
-        failure = self._failures.get(role.arn) if role is not None else None
-        if failure is not None:
-            raise failure
-        return self.logins.get(image)
-
     async def forget(self, task: TaskArn) -> None:
         """Drop what is held for the task."""
         self.forgotten.append(task)
@@ -73,3 +64,30 @@ class FakeCredentials:
             token=f"fake-token-{self._made}",
             expires_at=self._clock.now() + self._validity,
         )
+
+
+class FakeLogins:
+    """``RegistryLogins`` for tests: ``known`` maps images to logins, other images need none.
+
+    ``fail(error)`` lets every request raise that error until ``heal()``. ``asked`` lists the images.
+    """
+
+    def __init__(self) -> None:
+        self._failure: AgentError | None = None
+        self.known: dict[str, RegistryLogin] = {}
+        self.asked: list[str] = []
+
+    def fail(self, error: AgentError) -> None:
+        """From now on, requests raise ``error``."""
+        self._failure = error
+
+    def heal(self) -> None:
+        """From now on, requests succeed again."""
+        self._failure = None
+
+    async def login(self, task: TaskSpec, container: ContainerSpec) -> RegistryLogin | None:
+        """What ``known`` says of the image."""
+        self.asked.append(container.image)
+        if self._failure is not None:
+            raise self._failure
+        return self.known.get(container.image)

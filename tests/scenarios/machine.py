@@ -17,7 +17,7 @@ from agent.supervisor.node import Node
 from agent.supervisor.perform import Performer
 from tests.fakes.backend import FakeBackend
 from tests.fakes.checkpoint import MemoryCheckpoints
-from tests.fakes.credentials import FakeCredentials
+from tests.fakes.credentials import FakeCredentials, FakeLogins
 from tests.fakes.interfaces import FakeInterfaces
 from tests.fakes.network import FakeNetwork
 from tests.fakes.pulls import MemoryPulls
@@ -51,6 +51,7 @@ class FakeMachine:
         self.interfaces = FakeInterfaces()
         self.checkpoints = MemoryCheckpoints()
         self.credentials = FakeCredentials(clock)
+        self.logins = FakeLogins()
         self.pulls = MemoryPulls()
         self.health = Complaints()
         self.node = self._new_node()
@@ -111,7 +112,7 @@ class FakeMachine:
     def _new_node(self) -> Node:
         return Node(
             backend=self.backend,
-            performer=Performer(self.runtime, self.network, self.credentials, self.pulls),
+            performer=Performer(self.runtime, self.network, self.credentials, self.logins, self.pulls),
             checkpoints=self.checkpoints,
             interfaces=self.interfaces,
             clock=self.clock,

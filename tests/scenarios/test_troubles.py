@@ -7,10 +7,13 @@ import pytest
 
 from agent.lifecycle.names import docker_name, pause_name
 from agent.model.errors import (
+    CannotPullEcrImage,
+    CannotPullPrivateImage,
     CannotStopContainer,
     CheckpointFailed,
     CredentialsUnavailable,
-    UnknownRole,
+    EcrLoginUnavailable,
+    PrivateLoginUnavailable,
 )
 from agent.model.ids import CredentialsId, RoleArn
 from agent.model.report import TaskReport
@@ -33,13 +36,14 @@ def pulled_by_role(behavior: PullBehavior = PullBehavior.ALWAYS) -> TaskSpec:
 def test_an_execution_role_that_does_not_exist_is_the_reason_and_no_bug(jumping: JumpingTime) -> None:
     async def story() -> None:
         machine = FakeMachine(jumping.clock)
-        machine.credentials.fail(ROLE.arn, UnknownRole("the role cannot be found"))
+        machine.logins.fail(CannotPullEcrImage("engine ecr credentials: not found: no such role"))
         async with machine.agent():
             arn = machine.run_task(pulled_by_role())
             await machine.until_told(arn, STOPPED, within=60)
             assert machine.backend.latest(arn).reason == (
-                "CannotGetCredentialsError: no login to the registry of example/app:1: the role cannot be found"
+                "CannotPullECRContainerError: engine ecr credentials: not found: no such role"
             )
+            assert machine.logins.asked == ["example/app:1"]  # once: it can only fail again
 
     jumping.run(story())
 
@@ -50,7 +54,7 @@ def test_an_execution_role_that_does_not_exist_is_forgiven_when_the_image_is_pre
     async def story() -> None:
         machine = FakeMachine(jumping.clock)
         machine.runtime.add_image(FakeImage("example/app:1"))
-        machine.credentials.fail(ROLE.arn, UnknownRole("the role cannot be found"))
+        machine.logins.fail(CannotPullPrivateImage("the secret cannot be found"))
         async with machine.agent():
             arn = machine.run_task(pulled_by_role(PullBehavior.DEFAULT))
             await machine.until_told(arn, RUNNING, within=60)
@@ -58,18 +62,26 @@ def test_an_execution_role_that_does_not_exist_is_forgiven_when_the_image_is_pre
     jumping.run(story())
 
 
-def test_credentials_that_cannot_be_had_now_are_asked_for_again_and_named_as_the_cause(
-    jumping: JumpingTime,
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (CredentialsUnavailable("no answer"), "CannotGetCredentialsError: no answer"),
+        (EcrLoginUnavailable("no answer"), "CannotPullECRContainerError: no answer"),
+        (PrivateLoginUnavailable("no answer"), "CannotPullContainerAuthError: no answer"),
+    ],
+)
+def test_a_login_that_cannot_be_had_now_is_asked_for_again_and_named_as_the_cause(
+    jumping: JumpingTime, error: CredentialsUnavailable, reason: str
 ) -> None:
     async def story() -> None:
         machine = FakeMachine(jumping.clock)
-        machine.credentials.fail(ROLE.arn, CredentialsUnavailable("the registry does not answer"))
+        machine.logins.fail(error)
         async with machine.agent():
             arn = machine.run_task(pulled_by_role())
             await asyncio.sleep(30)
             trouble = machine.state(arn).container("app").trouble
-            assert str(trouble.reason) == "CannotGetCredentialsError: the registry does not answer"
-            machine.credentials.heal(ROLE.arn)
+            assert str(trouble.reason) == reason
+            machine.logins.heal()
             await machine.until_told(arn, RUNNING, within=90)
 
     jumping.run(story())

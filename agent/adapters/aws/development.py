@@ -5,7 +5,7 @@ import hashlib
 from datetime import timedelta
 
 from agent.adapters.aws.holding import HeldCredentials
-from agent.model.credentials import Credentials, RegistryLogin
+from agent.model.credentials import Credentials
 from agent.model.ids import TaskArn, task_id
 from agent.model.spec import TaskRole
 from agent.ports.clock import Clock
@@ -27,10 +27,6 @@ class DevelopmentCredentials:
     async def for_role(self, role: TaskRole, task: TaskArn) -> Credentials:
         """Obviously fake credentials that name their task."""
         return await self._held.get(role, task)
-
-    async def for_registry(self, image: str, role: TaskRole | None) -> RegistryLogin | None:  # noqa: ARG002
-        """None: without an account there is no registry that would know us."""
-        return None
 
     async def forget(self, task: TaskArn) -> None:
         """Drop what is held for the task."""

@@ -1,86 +1,58 @@
-"""Logins for Amazon ECR: whose image it is decides whom to ask, the execution role decides as whom."""
+"""Which registry an image's name points to. Pure."""
 
-import asyncio
-import base64
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
 
-from agent.adapters.aws.sdk import Keys, Sdk
-from agent.model.credentials import RegistryLogin
-from agent.model.errors import CredentialsUnavailable
-from agent.model.ids import RoleArn
-from agent.model.spec import TaskRole
-from agent.ports.clock import Clock
+DOCKER_HUB = "docker.io"
+"""The host of names without a host."""
 
+_HUB_NAMES = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"})
 _ECR = re.compile(r"(\d{12})\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?|on\.aws)/")
-_SPARE = timedelta(minutes=30)
-_SESSION = "berth-image-pull"
-_LIMIT = 30.0  # seconds for both calls together
+_VERSION = re.compile(r"/v[12]$")
 
 
 @dataclass(frozen=True, slots=True)
 class EcrRegistry:
-    """The registry of one account in one region."""
+    """The registry of one account in one region. ``endpoint``: where to ask for logins, if not as usual."""
 
     account: str
     region: str
-
-
-@dataclass(frozen=True, slots=True)
-class _HeldLogin:
-    login: RegistryLogin
-    expires_at: datetime
-
-
-class EcrLogins:
-    """Logins by registry and role, held until shortly before they expire (ECR gives twelve hours)."""
-
-    def __init__(self, sdk: Sdk, clock: Clock) -> None:
-        self._sdk = sdk
-        self._clock = clock
-        self._held: dict[tuple[EcrRegistry, RoleArn | None], _HeldLogin] = {}
-
-    async def login(self, image: str, role: TaskRole | None) -> RegistryLogin | None:
-        """The login for an ECR image; None for images of other registries.
-
-        ``role`` None: the host's own identity asks. Raise ``CredentialsUnavailable`` or ``UnknownRole``.
-        """
-        registry = ecr_registry(image)
-        if registry is None:
-            return None
-        key = (registry, role.arn if role else None)
-        held = self._held.get(key)
-        if held is None or held.expires_at - self._clock.now() < _SPARE:
-            loop = asyncio.get_running_loop()
-            try:
-                async with asyncio.timeout(_LIMIT):
-                    held = await loop.run_in_executor(self._sdk.threads, self._ask, registry, role)
-            except TimeoutError as error:
-                problem = f"no login for {image}: ECR in {registry.region} has not answered in {_LIMIT:.0f} s"
-                raise CredentialsUnavailable(problem) from error
-            self._held[key] = held
-        return held.login
-
-    def _ask(self, registry: EcrRegistry, role: TaskRole | None) -> _HeldLogin:
-        purpose = f"no login for the registry of account {registry.account}"
-        keys = None
-        if role is not None:
-            with self._sdk.translated("STS", f"{purpose}: {role.arn} cannot be assumed"):
-                given = self._sdk.client("sts").assume_role(RoleArn=role.arn, RoleSessionName=_SESSION)
-                part = given["Credentials"]
-                keys = Keys(part["AccessKeyId"], part["SecretAccessKey"], part["SessionToken"])
-        with self._sdk.translated(f"ECR of {registry.region}", purpose):
-            client = self._sdk.client_with("ecr", registry.region, keys)
-            answer: dict[str, Any] = client.get_authorization_token(registryIds=[registry.account])
-        data = answer["authorizationData"][0]
-        name, _, password = base64.b64decode(data["authorizationToken"]).decode().partition(":")
-        expires_at: datetime = data["expiresAt"]
-        return _HeldLogin(RegistryLogin(name, password), expires_at.astimezone(UTC))
+    endpoint: str = ""
 
 
 def ecr_registry(image: str) -> EcrRegistry | None:
     """Which ECR registry an image name points to; None if to none."""
     found = _ECR.match(image)
     return EcrRegistry(found[1], found[2]) if found else None
+
+
+def repository(image: str) -> str:
+    """Host and path of an image without tag and digest: ``web:7`` is ``docker.io/library/web``."""
+    name = image.partition("@")[0]
+    head, slash, path = name.partition("/")
+    # Docker's own rule: what has no dot, no colon and is not localhost is no host.
+    if not slash or not (set(head) & {".", ":"} or head == "localhost"):
+        head, path = DOCKER_HUB, name
+    path = path.partition(":")[0]
+    host = _canonical_host(head)
+    if host == DOCKER_HUB and "/" not in path:
+        path = f"library/{path}"
+    return f"{host}/{path}"
+
+
+def registry_prefix(written: str) -> str:
+    """A registry as Docker's files write it (``https://index.docker.io/v1/``), in ``repository``'s form."""
+    bare = re.sub(r"^https?://", "", written.strip(), flags=re.IGNORECASE).rstrip("/")
+    bare = _VERSION.sub("", bare)
+    host, slash, path = bare.partition("/")
+    return f"{_canonical_host(host)}{slash}{path}"
+
+
+def is_within(name: str, prefix: str) -> bool:
+    """Whether a repository lies in a registry, or below a path of it."""
+    return name == prefix or name.startswith(f"{prefix}/")
+
+
+def _canonical_host(host: str) -> str:
+    lower = host.lower()
+    return DOCKER_HUB if lower in _HUB_NAMES else lower

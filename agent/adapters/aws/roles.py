@@ -5,9 +5,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from agent.adapters.aws.holding import HeldCredentials, Patience
-from agent.adapters.aws.registries import EcrLogins
 from agent.adapters.aws.sdk import Sdk
-from agent.model.credentials import Credentials, RegistryLogin
+from agent.model.credentials import Credentials
 from agent.model.ids import TaskArn, task_id
 from agent.model.spec import TaskRole
 from agent.ports.clock import Clock
@@ -32,15 +31,10 @@ class StsRoles:
         self._sdk = Sdk(region, endpoint=endpoint)
         self._validity = validity
         self._held = HeldCredentials(self._fetch, clock, patience=patience)
-        self._registries = EcrLogins(self._sdk, clock)
 
     async def for_role(self, role: TaskRole, task: TaskArn) -> Credentials:
         """Credentials of the role for this task. Raise ``CredentialsUnavailable`` or ``UnknownRole``."""
         return await self._held.get(role, task)
-
-    async def for_registry(self, image: str, role: TaskRole | None) -> RegistryLogin | None:
-        """A login for Amazon ECR with the role, or the host's own identity; None for other registries."""
-        return await self._registries.login(image, role)
 
     async def forget(self, task: TaskArn) -> None:
         """Drop what is held for the task."""
