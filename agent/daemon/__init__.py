@@ -10,7 +10,7 @@ import structlog
 from agent import logs
 from agent.daemon.life import live
 from agent.model.errors import BadSettings, CannotStart, CheckpointFailed
-from agent.settings import Settings, environment
+from agent.settings import Settings, environment, hand_to_libraries
 
 log = structlog.get_logger()
 
@@ -27,6 +27,7 @@ def main(env_file: Path | None = None, *, environ: Mapping[str, str] | None = No
         for problem in error.problems:
             print(f"  {problem}", file=sys.stderr)  # noqa: T201
         return RETRIABLE
+    hand_to_libraries(settings)
     _configure_logs(settings)
     for warning in settings.warnings:
         log.warning("settings.doubted", problem=warning)

@@ -7,16 +7,27 @@ from datetime import timedelta
 from ipaddress import IPv4Network
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from agent.model.errors import BadSettings
 from agent.model.spec import Pairs, PullBehavior
 from agent.model.state import Policy
-from agent.settings.ineffective import FOR_LIBRARIES, INEFFECTIVE
+from agent.settings.ineffective import INEFFECTIVE
 from agent.settings.kinds import Address
-from agent.settings.load import Found, gather, load, read_one
+from agent.settings.libraries import FOR_LIBRARIES, handed_on
+from agent.settings.load import Found, gather, load, load_some
 from agent.settings.variables import VARIABLES, Machine
 
-__all__ = ["Address", "BadSettings", "Described", "Settings", "Whereabouts", "environment", "this_machine"]
+__all__ = [
+    "Address",
+    "BadSettings",
+    "Described",
+    "Settings",
+    "Whereabouts",
+    "environment",
+    "hand_to_libraries",
+    "this_machine",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +42,13 @@ class Described:
 
 @dataclass(frozen=True, slots=True)
 class Whereabouts:
-    """The few settings that a client of the agent needs to find it."""
+    """The few settings that a client of the agent needs to find it.
 
+    ``cluster`` and ``region`` are empty where only the running agent knows them: with the backend ``ecs``,
+    when they are not set. User data is not asked.
+    """
+
+    backend: str
     data_directory: Path
     api_address: Address
     introspection_address: Address
@@ -46,9 +62,7 @@ class Whereabouts:
         if gathered.problems:
             # going on without a file would ask another agent than the one that is meant
             raise BadSettings(gathered.problems)
-        wanted = {variable.field: variable for variable in VARIABLES if variable.field in cls.__slots__}
-        machine = this_machine()
-        return cls(**{name: read_one(gathered, variable, machine) for name, variable in wanted.items()})
+        return cls(**load_some(gathered, this_machine(), cls.__slots__))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,20 +70,39 @@ class Settings:
     """Every effective setting; ``docs/settings.md`` says what each means. Lengths of time are timedeltas.
 
     ``None``: not set, and there is no default. ``sources`` says for each field where its value stands;
-    ``warnings`` are sentences for the log.
+    ``warnings`` are sentences for the log. With the backend ``ecs``, an empty ``cluster`` means the one that
+    was saved, an empty ``region`` the one that the instance metadata service names.
     """
 
     backend: str
     cluster: str
     region: str
+    backend_host: str | None
+    tls_verify: bool
     account_id: str
     data_directory: Path
     run_directory: Path
     docker_host: str
 
+    metadata_endpoint: str | None
+    metadata_disabled: bool
+    instance_tags: Pairs
+    propagate_tags_from: str
+    spot_draining: bool
+    warm_pools_check: bool
+
     reserved_memory: int
     instance_attributes: Pairs
     max_interfaces: int
+    reserved_ports: tuple[int, ...]
+    reserved_ports_udp: tuple[int, ...]
+    logging_drivers: tuple[str, ...]
+    privileged_disabled: bool
+    selinux_capable: bool
+    apparmor_capable: bool
+    health_check_disabled: bool
+    os_family: str
+    metrics_disabled: bool
 
     create_limit: timedelta
     start_limit: timedelta
@@ -85,6 +118,8 @@ class Settings:
     retention: timedelta
 
     pull_behavior: PullBehavior
+    registry_auth_type: str | None
+    registry_auth_data: str | None = field(repr=False)
     pull_slots: int
     start_slots: int
     pause_path: Path
@@ -121,22 +156,30 @@ class Settings:
 
     sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     ineffective: tuple[Found, ...] = field(default=(), repr=False)
+    for_libraries: tuple[Found, ...] = field(default=(), repr=False)
     warnings: tuple[str, ...] = field(default=(), repr=False)
 
     @classmethod
     def load(
-        cls, environ: Mapping[str, str], *, env_file: Path | None = None, machine: Machine | None = None
+        cls,
+        environ: Mapping[str, str],
+        *,
+        env_file: Path | None = None,
+        user_data: Mapping[str, Any] | str | None = None,
+        machine: Machine | None = None,
     ) -> "Settings":
-        """Read everything. Environment before env file before JSON file before default.
+        """Read everything. Environment before env file before JSON file before user data before default.
 
         ``env_file``: another file than ``BERTH_ENV_FILE`` or ``/etc/ecs/ecs.config`` say; it must exist.
+        ``user_data``: what the instance was started with, as text or as the JSON document that it is.
         Raise ``BadSettings`` with every problem at once.
         """
-        loaded = load(gather(environ, env_file), machine or this_machine())
+        loaded = load(gather(environ, env_file, user_data), machine or this_machine())
         return cls(
             **loaded.values,
             sources=MappingProxyType(dict(loaded.sources)),
             ineffective=loaded.ineffective,
+            for_libraries=loaded.for_libraries,
             warnings=loaded.warnings,
         )
 
@@ -157,19 +200,16 @@ class Settings:
         )
 
     def described(self) -> tuple[Described, ...]:
-        """Every setting with its value and source, and then those that were set and have no effect."""
+        """Every setting with its value and source, what is handed to libraries, and what has no effect."""
         effective = []
         for variable in VARIABLES:
             value = getattr(self, variable.field)
             text = "" if value is None else variable.kind.show(value)
-            effective.append(Described(variable.name, text, self.sources.get(variable.field, "default")))
-        without = [
-            Described(
-                found.name, "***" if found.name in _SECRET else found.text, found.source, has_effect=False
-            )
-            for found in self.ineffective
-        ]
-        return (*effective, *without)
+            shown = _MASK if variable.kind.is_secret and text else text
+            effective.append(Described(variable.name, shown, self.sources.get(variable.field, "default")))
+        handed = [_described(found, has_effect=True) for found in self.for_libraries]
+        without = [_described(found, has_effect=False) for found in self.ineffective]
+        return (*effective, *handed, *without)
 
 
 def environment() -> Mapping[str, str]:
@@ -177,9 +217,34 @@ def environment() -> Mapping[str, str]:
     return dict(os.environ)
 
 
+def hand_to_libraries(settings: Settings) -> None:
+    """Put what libraries read and our files hold into the process's environment. Call it before they look.
+
+    Programs that this process starts get it too, unless they are started with an environment of their own.
+    """
+    os.environ.update(
+        handed_on(
+            {found.name: found.text for found in settings.for_libraries},
+            os.environ,
+            docker_host=settings.docker_host,
+            metadata_endpoint=settings.metadata_endpoint,
+            is_metadata_disabled=settings.metadata_disabled,
+        )
+    )
+
+
 def this_machine() -> Machine:
     """What defaults depend on, as it is here."""
     return Machine(cores=len(os.sched_getaffinity(0)), exists=Path.exists)
 
 
-_SECRET = frozenset(known.name for known in (*INEFFECTIVE, *FOR_LIBRARIES) if known.is_secret)
+def _described(found: Found, *, has_effect: bool) -> Described:
+    text = _MASK if found.name in _SECRET else found.text
+    return Described(found.name, text, found.source, has_effect=has_effect)
+
+
+_MASK = "***"
+_SECRET = frozenset(
+    [known.name for known in INEFFECTIVE if known.is_secret]
+    + [known.name for known in FOR_LIBRARIES if known.is_secret]
+)

@@ -1,9 +1,11 @@
-"""Reading the two files that settings may stand in, with the line each value came from."""
+"""Reading the files and the user data that settings may stand in, with the line each value came from."""
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 ENV_FILE = Path("/etc/ecs/ecs.config")
 """Where the ECS agent's users keep their settings; read if it exists."""
@@ -14,10 +16,10 @@ JSON_FILE = Path("/etc/ecs_container_agent/config.json")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One setting in a file. ``line`` counts from 1; None in a JSON file."""
+    """One setting in a file. ``line`` counts from 1; None in a JSON file. The text may be a secret."""
 
     name: str
-    text: str
+    text: str = field(repr=False)
     line: int | None = None
 
 
@@ -85,11 +87,43 @@ def read_json_file(path: Path, *, must_exist: bool) -> FileContents:
         return FileContents(problems=(f"{path}: expected one JSON object: {error}",))
     if not isinstance(document, dict):
         return FileContents(problems=(f"{path}: expected one JSON object, found {type(document).__name__}",))
-    return FileContents(
-        tuple(
-            Entry(name, value if isinstance(value, str) else json.dumps(value))
-            for name, value in document.items()
+    return FileContents(_entries(document))
+
+
+def read_user_data(user_data: Mapping[str, Any] | str) -> FileContents:
+    """The settings in an instance's user data: ``{"ECSAgentConfiguration": {…}}`` (ecs-protocol 8.1).
+
+    ``user_data``: a JSON document or its text. A script for somebody else says nothing to us. What looks as
+    if it were meant for us and cannot be read gets a warning: it must not keep the instance from starting.
+    """
+    document: Any = user_data
+    if isinstance(user_data, str):
+        if not user_data.lstrip().startswith("{"):
+            return FileContents()
+        try:
+            document = json.loads(user_data)
+        except ValueError as error:
+            return FileContents(warnings=(f"{USER_DATA}: expected one JSON object: {error}; it is ignored",))
+    if not isinstance(document, Mapping) or _IN_USER_DATA not in document:
+        return FileContents()
+    inner = document[_IN_USER_DATA]
+    if not isinstance(inner, Mapping):
+        return FileContents(
+            warnings=(f"{USER_DATA}: {_IN_USER_DATA}: expected one JSON object; it is ignored",)
         )
+    return FileContents(_entries(inner))
+
+
+USER_DATA = "the instance's user data"
+"""How the user data is called where a source is named."""
+
+_IN_USER_DATA = "ECSAgentConfiguration"
+
+
+def _entries(document: Mapping[str, Any]) -> tuple[Entry, ...]:
+    return tuple(
+        Entry(name, value if isinstance(value, str) else json.dumps(value))
+        for name, value in document.items()
     )
 
 

@@ -1,20 +1,22 @@
-"""Variables of the ECS agent that this version knows and does not act upon, each with the reason."""
+"""Variables of the ECS agent that this version knows and does not act upon, each with the reason.
+
+The whole table is ecs-protocol 8.2; what is not here is honoured or read by a library.
+"""
 
 from dataclasses import dataclass
 
-_ECS = "belongs to the real ECS protocol, which comes later"
-_METRICS = "statistics come later"
+_CONTROL_GROUPS = "statistics are read from control groups, always"
+_UPDATES = "berth never updates itself: packages do"
 _IMAGES = "image clean-up comes later"
 _METADATA = "the metadata endpoint comes later"
-_LOGINS = "logins to private registries come later"
 _FIRELENS = "FireLens comes later"
 _VOLUMES = "only Docker volumes and host paths are supported yet"
 _ALWAYS = "berth always does this"
 _NEVER = "berth never does this"
 _CONTAINER = "the agent is no container of its own Docker, so this is not needed"
 _MODES = "bridge and host network mode come later"
-_PORTS = "an awsvpc task has all ports for itself; bridge and host network mode come later"
 _WINDOWS = "Windows containers are not supported"
+_GMSA = "gMSA credentials are not supported"
 _DEVICES = "GPUs and accelerators come later"
 
 
@@ -29,24 +31,12 @@ class Ineffective:
 
 
 INEFFECTIVE: tuple[Ineffective, ...] = (
-    Ineffective("ECS_BACKEND_HOST", _ECS),
-    Ineffective("ECS_RESERVED_PORTS", _PORTS),
-    Ineffective("ECS_RESERVED_PORTS_UDP", _PORTS, holds="[]"),
-    Ineffective("ECS_AVAILABLE_LOGGING_DRIVERS", "the local backend refuses log drivers that it lacks"),
     Ineffective("ECS_HOST_DATA_DIR", _CONTAINER),
     Ineffective("ECS_CHECKPOINT", _ALWAYS, holds="true"),
-    Ineffective("ECS_ENGINE_AUTH_TYPE", _LOGINS),
-    Ineffective("ECS_ENGINE_AUTH_DATA", _LOGINS, is_secret=True),
-    Ineffective("ECS_UPDATES_ENABLED", _ECS, holds="false"),
-    Ineffective("ECS_UPDATE_DOWNLOAD_DIR", _ECS),
-    Ineffective("ECS_DISABLE_METRICS", _METRICS, holds="true"),
-    Ineffective("ECS_POLL_METRICS", _METRICS, holds="false"),
-    Ineffective("ECS_POLLING_METRICS_WAIT_DURATION", _METRICS),
-    Ineffective("ECS_DISABLE_DOCKER_HEALTH_CHECK",
-                "health checks of task definitions always run", holds="false"),
-    Ineffective("ECS_DISABLE_PRIVILEGED", _ECS, holds="false"),
-    Ineffective("ECS_SELINUX_CAPABLE", _ECS, holds="false"),
-    Ineffective("ECS_APPARMOR_CAPABLE", _ECS, holds="false"),
+    Ineffective("ECS_UPDATES_ENABLED", _UPDATES, holds="false"),
+    Ineffective("ECS_UPDATE_DOWNLOAD_DIR", _UPDATES),
+    Ineffective("ECS_POLL_METRICS", _CONTROL_GROUPS, holds="false"),
+    Ineffective("ECS_POLLING_METRICS_WAIT_DURATION", _CONTROL_GROUPS),
     Ineffective("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION_JITTER", _NEVER, holds="0"),
     Ineffective("ECS_MANIFEST_PULL_TIMEOUT",
                 "the manifest counts as a part of the pull: ECS_IMAGE_PULL_TIMEOUT"),
@@ -64,13 +54,11 @@ INEFFECTIVE: tuple[Ineffective, ...] = (
     Ineffective("ECS_TASK_METADATA_RPS_LIMIT", _METADATA),
     Ineffective("ECS_ENABLE_TASK_ENI", _ALWAYS, holds="true"),
     Ineffective("ECS_ENABLE_HIGH_DENSITY_ENI",
-                "ENI trunking comes with the real ECS protocol", holds="false"),
+                "ENI trunking is not supported: each task has a network interface of the instance",
+                holds="false"),
     Ineffective("ECS_TASK_PIDS_LIMIT", "a limit of processes per task comes later", holds="0"),
     Ineffective("ECS_PROPAGATE_TASK_MEMORY_LIMIT_CGROUPV2",
                 "propagation of the task's limit comes later", holds="false"),
-    Ineffective("ECS_CONTAINER_INSTANCE_TAGS",
-                "tags of the container instance come with the real ECS protocol"),
-    Ineffective("ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM", _ECS, holds="none"),
     Ineffective("ECS_ENABLE_CONTAINER_METADATA", _METADATA, holds="false"),
     Ineffective("ECS_DISABLE_TASK_METADATA_AZ", _METADATA, holds="false"),
     Ineffective("ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE",
@@ -82,26 +70,29 @@ INEFFECTIVE: tuple[Ineffective, ...] = (
     Ineffective("ECS_ENABLE_GPU_SUPPORT", _DEVICES, holds="false"),
     Ineffective("ECS_NVIDIA_RUNTIME", _DEVICES),
     Ineffective("ECS_ENABLE_INF_SUPPORT", _DEVICES, holds="false"),
-    Ineffective("ECS_GMSA_SUPPORTED", "gMSA credentials are not supported", holds="false"),
-    Ineffective("CREDENTIALS_FETCHER_HOST", "gMSA credentials are not supported"),
-    Ineffective("CREDENTIALS_FETCHER_HOST_DIR", "gMSA credentials are not supported"),
-    Ineffective("CREDENTIALS_FETCHER_SECRET_NAME_FOR_DOMAINLESS_GMSA", "gMSA credentials are not supported"),
-    Ineffective("ECS_DOMAIN_JOINED_LINUX_INSTANCE", "gMSA credentials are not supported", holds="false"),
-    Ineffective("ECS_ENABLE_SPOT_INSTANCE_DRAINING", _ECS, holds="false"),
-    Ineffective("ECS_WARM_POOLS_CHECK", _ECS, holds="false"),
-    Ineffective("ECS_EXTERNAL", _ECS, holds="false"),
+    Ineffective("ECS_GMSA_SUPPORTED", _GMSA, holds="false"),
+    Ineffective("CREDENTIALS_FETCHER_HOST", _GMSA),
+    Ineffective("CREDENTIALS_FETCHER_HOST_DIR", _GMSA),
+    Ineffective("CREDENTIALS_FETCHER_SECRET_NAME_FOR_DOMAINLESS_GMSA", _GMSA),
+    Ineffective("ECS_DOMAIN_JOINED_LINUX_INSTANCE", _GMSA, holds="false"),
+    Ineffective("ECS_EXTERNAL",
+                "ECS Anywhere has no awsvpc network mode, and berth runs awsvpc tasks only", holds="false"),
     Ineffective("ECS_ENABLE_RUNTIME_STATS", "profiling of a Go program; berth is none", holds="false"),
-    Ineffective("ECS_ENABLE_PROMETHEUS_METRICS", _METRICS, holds="false"),
+    Ineffective("ECS_ENABLE_PROMETHEUS_METRICS",
+                "nothing of this kind is served; in the ECS agent it only reserves port 51680",
+                holds="false"),
     Ineffective("ECS_EXCLUDE_IPV6_PORTBINDING", _MODES),
-    Ineffective("ECS_INSTANCE_IP_COMPATIBILITY", _ECS),
+    Ineffective("ECS_INSTANCE_IP_COMPATIBILITY",
+                "an awsvpc task has the addresses of its own network interface, whatever the machine has"),
     Ineffective("ECS_DYNAMIC_HOST_PORT_RANGE", _MODES),
     Ineffective("ECS_ENABLE_FIRELENS_ASYNC", _FIRELENS),
-    Ineffective("ECS_DETAILED_OS_FAMILY", _ECS),
     Ineffective("ECS_PAUSE_LABELS", "extra labels of pause containers come later", holds="{}"),
     Ineffective("ECS_AGENT_HEALTHCHECK_HOST", "the health check asks BERTH_INTROSPECTION_ADDRESS"),
-    Ineffective("ECS_ALTERNATE_CREDENTIAL_PROFILE", _ECS, holds="default"),
+    Ineffective("ECS_ALTERNATE_CREDENTIAL_PROFILE",
+                "a part of ECS Anywhere; AWS_PROFILE chooses a profile of the shared credentials file",
+                holds="default"),
     Ineffective("ECS_LOG_DRIVER", _CONTAINER),
-    Ineffective("ECS_LOG_OPTS", _CONTAINER),
+    Ineffective("ECS_LOG_OPTS", _CONTAINER, is_secret=True),
     Ineffective("ECS_INIT_DOCKER_LOG_FILE_SIZE", _CONTAINER),
     Ineffective("ECS_INIT_DOCKER_LOG_FILE_NUM", _CONTAINER),
     Ineffective("ECS_AGENT_LABELS", _CONTAINER),
@@ -113,19 +104,6 @@ INEFFECTIVE: tuple[Ineffective, ...] = (
     Ineffective("ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS", _NEVER, holds="false"),
     Ineffective("ECS_OFFHOST_INTROSPECTION_INTERFACE_NAME", _NEVER),
 )  # fmt: skip
-
-_SDK = "read by the AWS SDK, from the environment only"
-_PROXY = "read by the HTTP clients, from the environment only"
-
-FOR_LIBRARIES: tuple[Ineffective, ...] = (
-    Ineffective("AWS_ACCESS_KEY_ID", _SDK, is_secret=True),
-    Ineffective("AWS_SECRET_ACCESS_KEY", _SDK, is_secret=True),
-    Ineffective("AWS_SESSION_TOKEN", _SDK, is_secret=True),
-    Ineffective("HTTP_PROXY", _PROXY, is_secret=True),
-    Ineffective("HTTPS_PROXY", _PROXY, is_secret=True),
-    Ineffective("NO_PROXY", _PROXY),
-)
-"""Variables that act when they are in the environment and do nothing in a file."""
 
 OF_CONTAINERS = frozenset(
     {

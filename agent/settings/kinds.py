@@ -17,6 +17,10 @@ class BadValue(Exception):
     """The text is not of its kind. The message says what was expected."""
 
 
+class RefusedValue(BadValue):
+    """The text is of its kind and holds something that is refused. The message is a whole sentence."""
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """A TCP address to listen on."""
@@ -30,12 +34,16 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One type of value. ``read`` raises ``BadValue``; ``show`` writes a value as ``read`` accepts it."""
+    """One type of value. ``read`` raises ``BadValue``; ``show`` writes a value as ``read`` accepts it.
+
+    A secret's text is shown nowhere, and ``read`` does not put it into its errors.
+    """
 
     name: str
     expected: str
     read: Callable[[str], Any]
     show: Callable[[Any], str] = str
+    is_secret: bool = False
 
 
 def choice(*allowed: str) -> Kind:
@@ -170,6 +178,16 @@ def _read_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _read_backend_host(text: str) -> str:
+    url = text if "://" in text else f"https://{text}"
+    if not re.fullmatch(r"https?://[^\s/?#@]+/?", url):
+        raise BadValue(_BACKEND_HOST)
+    return url.rstrip("/")
+
+
+_BACKEND_HOST = "a host such as ecs.us-east-1.amazonaws.com, or a URL without a path (https:// is assumed)"
+
+
 def _read_docker_host(text: str) -> str:
     if not re.fullmatch(r"(unix:///\S+|tcp://\S+)", text):
         raise BadValue("unix:///path/of/the/socket or tcp://host:port")
@@ -183,12 +201,17 @@ def _read_account(text: str) -> str:
 
 
 def _read_cluster(text: str) -> str:
-    name = text.rsplit(":cluster/", 1)[-1] if text.startswith("arn:") else text
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,254}", name):
+    pattern = _CLUSTER_ARN if text.startswith("arn:") else _CLUSTER_NAME
+    if not pattern.fullmatch(text):
         raise BadValue(
-            "a cluster ARN, or a name of a letter and up to 254 letters, digits, hyphens and underscores"
+            "a cluster's name of at most 255 letters, digits, hyphens and underscores, or its ARN such as "
+            "arn:aws:ecs:us-east-1:111122223333:cluster/name"
         )
-    return name
+    return text
+
+
+_CLUSTER_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
+_CLUSTER_ARN = re.compile(r"arn:[a-z0-9-]+:ecs:[a-z0-9-]+:[0-9]{12}:cluster/[A-Za-z0-9_-]{1,255}")
 
 
 def _read_name(text: str) -> str:
@@ -219,6 +242,30 @@ def _read_networks(text: str) -> tuple[str, ...]:
         return tuple(str(ipaddress.ip_network(item)) for item in value if _is_text(item, expected))
     except ValueError as error:
         raise BadValue(f"{expected} ({error})") from error
+
+
+def _read_ports(text: str) -> tuple[int, ...]:
+    value = _read_json(text, _PORTS)
+    if not isinstance(value, list) or not all(_is_port(item) for item in value):
+        raise BadValue(_PORTS)
+    return tuple(dict.fromkeys(value))
+
+
+def _is_port(item: object) -> bool:
+    # true is a whole number for Python, and no port
+    return type(item) is int and 0 < item <= _HIGHEST_PORT
+
+
+def _read_logging_drivers(text: str) -> tuple[str, ...]:
+    value = _read_json(text, _DRIVERS)
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise BadValue(_DRIVERS)
+    unknown = [item for item in value if item not in LOGGING_DRIVERS]
+    if unknown:
+        raise RefusedValue(
+            f"Invalid logging drivers: {', '.join(unknown)}; known are {', '.join(LOGGING_DRIVERS)}"
+        )
+    return tuple(dict.fromkeys(value))
 
 
 def _is_text(item: object, expected: str) -> bool:
@@ -254,6 +301,15 @@ def _read_pull_behavior(text: str) -> PullBehavior:
         raise BadValue(_PULL_BEHAVIORS) from error
 
 
+_PORTS = "a JSON list of ports from 1 to 65535 such as [22,2375]"
+_DRIVERS = 'a JSON list of log drivers such as ["json-file","none"]'
+
+LOGGING_DRIVERS = (
+    "json-file", "syslog", "journald", "none", "gelf", "fluentd", "awslogs", "splunk", "logentries",
+    "sumologic", "awsfirelens",
+)  # fmt: skip
+"""Every name that may be listed (ecs-protocol 1.4, 8.1)."""
+
 _PULL_BEHAVIORS = "one of " + ", ".join(PullBehavior)
 
 TRUTH = Kind("boolean", "true or false", _read_truth, _show_truth)
@@ -266,6 +322,7 @@ LOOPBACK = Kind("address", "a loopback address and a port, such as 127.0.0.1:516
 API_ADDRESS = Kind("address", "127.0.0.1 and a port, such as 127.0.0.1:51670", _read_api_address)
 NETWORK = Kind("network", "an IPv4 network such as 10.211.0.0/16", _read_network)
 URL = Kind("URL", "a URL such as https://sts.us-east-1.amazonaws.com", _read_url)
+BACKEND_HOST = Kind("host or URL", _BACKEND_HOST, _read_backend_host)
 DOCKER_HOST = Kind("URL", "unix:///path/of/the/socket or tcp://host:port", _read_docker_host)
 ACCOUNT = Kind("account", "an account id of twelve digits", _read_account)
 CLUSTER = Kind("name or ARN", "a cluster name or a cluster ARN", _read_cluster)
@@ -273,4 +330,6 @@ NAME = Kind("name", "a name of at most 64 letters, digits, dots, hyphens and und
 REGION = Kind("region", "a region such as us-east-1", _read_region)
 TEXT_MAP = Kind("JSON object", 'a JSON object of strings such as {"rack":"7"}', _read_text_map, _show_map)
 NETWORKS = Kind("JSON list", 'a JSON list of networks such as ["10.0.0.0/8"]', _read_networks, _show_list)
+PORTS = Kind("JSON list", _PORTS, _read_ports, _show_list)
+DRIVERS = Kind("JSON list", _DRIVERS, _read_logging_drivers, _show_list)
 PULL_BEHAVIOR = Kind("word", _PULL_BEHAVIORS, _read_pull_behavior)

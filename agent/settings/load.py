@@ -1,31 +1,56 @@
 """From environment, files and defaults to values: all problems at once, each value with its source."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
 from agent.model.errors import BadSettings
-from agent.settings.files import ENV_FILE, JSON_FILE, Entry, FileContents, read_env_file, read_json_file
-from agent.settings.ineffective import FOR_LIBRARIES, INEFFECTIVE, OF_CONTAINERS, Ineffective
-from agent.settings.kinds import DURATION, BadValue, Kind
-from agent.settings.variables import VARIABLES, Beyond, Computed, Machine, Variable
+from agent.settings.files import (
+    ENV_FILE,
+    JSON_FILE,
+    USER_DATA,
+    Entry,
+    FileContents,
+    read_env_file,
+    read_json_file,
+    read_user_data,
+)
+from agent.settings.ineffective import INEFFECTIVE, OF_CONTAINERS, Ineffective
+from agent.settings.kinds import DURATION, BadValue, Kind, RefusedValue
+from agent.settings.libraries import FOR_LIBRARIES
+from agent.settings.together import doubts_about, problems_among, settled
+from agent.settings.variables import VARIABLES, Basis, Beyond, Computed, Machine, Variable
 
 ENV_FILE_VARIABLE = "BERTH_ENV_FILE"
 JSON_FILE_VARIABLE = "ECS_AGENT_CONFIG_FILE_PATH"
 
 
+class Layer(IntEnum):
+    """Where a value may stand; the lowest number goes before the others (ecs-protocol 8.1)."""
+
+    ENVIRONMENT = 0
+    ENV_FILE = 1
+    JSON_FILE = 2
+    USER_DATA = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The text of a variable and where it stands, as a phrase."""
+    """The text of a variable and where it stands, as a phrase. The text may be a secret."""
 
     name: str
-    text: str
+    text: str = field(repr=False)
     source: str
-    is_from_environment: bool = False
-    is_from_json: bool = False
+    layer: Layer
+
+    @property
+    def is_json(self) -> bool:
+        """Whether the names and spellings of JSON documents hold."""
+        return self.layer in (Layer.JSON_FILE, Layer.USER_DATA)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +64,15 @@ class Gathered:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Values by field, the source of each, and what the operator should know."""
+    """Values by field, the source of each, and what the operator should know.
 
-    values: Mapping[str, Any]
+    ``for_libraries``: what stands in files and must be handed on to be found by libraries.
+    """
+
+    values: Mapping[str, Any] = field(repr=False)
     sources: Mapping[str, str]
     ineffective: tuple[Found, ...]
+    for_libraries: tuple[Found, ...]
     warnings: tuple[str, ...]
 
 
@@ -53,33 +82,37 @@ class _Notes:
     warnings: list[str] = field(default_factory=list)
 
 
-def gather(environ: Mapping[str, str], env_file: Path | None = None) -> Gathered:
-    """Read the environment, the env file and the JSON file. An empty value counts as not set.
+def gather(
+    environ: Mapping[str, str],
+    env_file: Path | None = None,
+    user_data: Mapping[str, Any] | str | None = None,
+) -> Gathered:
+    """Read the environment, the env file, the JSON file and the user data. An empty value counts as not set.
 
     ``env_file`` (a command line option) goes before ``BERTH_ENV_FILE``, that before ``/etc/ecs/ecs.config``.
     """
-    notes = _Notes()
-    layers: list[Iterable[Found]] = []
     of_environment = [
-        Found(name, text.strip(), "the environment", is_from_environment=True)
-        for name, text in environ.items()
+        Found(name, text.strip(), "the environment", Layer.ENVIRONMENT) for name, text in environ.items()
     ]
     named = environ.get(ENV_FILE_VARIABLE, "").strip()
     path = env_file or (Path(named) if named else ENV_FILE)
     from_env_file = read_env_file(path, must_exist=env_file is not None or bool(named))
-    layers += [of_environment, _found_in(path, from_env_file)]
+    layers: list[Iterable[Found]] = [of_environment, _found_in(str(path), from_env_file, Layer.ENV_FILE)]
 
     json_path = next((item.text for layer in layers for item in layer if _names_json_file(item)), "")
     json_file = Path(json_path) if json_path else JSON_FILE
     from_json = read_json_file(json_file, must_exist=bool(json_path))
-    layers.append(_found_in(json_file, from_json, is_json=True))
+    from_user_data = FileContents() if user_data is None else read_user_data(user_data)
+    layers.append(_found_in(str(json_file), from_json, Layer.JSON_FILE))
+    layers.append(_found_in(USER_DATA, from_user_data, Layer.USER_DATA))
 
     found: dict[str, Found] = {}
     for layer in layers:
         for item in layer:
             if item.text:
                 found.setdefault(item.name, item)
-    for contents in (from_env_file, from_json):
+    notes = _Notes()
+    for contents in (from_env_file, from_json, from_user_data):
         notes.problems += contents.problems
         notes.warnings += contents.warnings
     return Gathered(found, tuple(notes.problems), tuple(notes.warnings))
@@ -89,86 +122,96 @@ def load(gathered: Gathered, machine: Machine) -> Loaded:
     """Understand what was gathered. Raise ``BadSettings`` with every problem there is."""
     notes = _Notes(list(gathered.problems), list(gathered.warnings))
     values: dict[str, Any] = {}
-    sources: dict[str, str] = {}
+    chosen = _chosen(gathered)
     for variable in VARIABLES:
-        found = find(gathered, variable)
-        if found is not None:
-            _read_into(values, variable, found, machine, notes)
-        else:
-            values[variable.field] = _default(variable, values, machine)
-        sources[variable.field] = found.source if found is not None else "default"
+        default = _default(variable, values, machine, chosen)
+        found = chosen.get(variable.name)
+        values[variable.field] = default if found is None else _read(variable, found, default, notes)
+    if not notes.problems:
+        # they would only repeat in other words that a value cannot be understood
+        notes.problems += _told(chosen, problems_among(values))
+    notes.warnings += _told(chosen, doubts_about(values))
+    notes.warnings += _of_another_backend(chosen, values["backend"])
     ineffective = _ineffective(gathered, notes)
+    handed, kept_back = _for_libraries(gathered, notes)
     _judge_names(gathered, notes)
     if notes.problems:
         raise BadSettings(tuple(notes.problems))
-    return Loaded(values, sources, ineffective, tuple(notes.warnings))
+    sources = {
+        variable.field: chosen[variable.name].source if variable.name in chosen else "default"
+        for variable in VARIABLES
+    }
+    return Loaded(settled(values), sources, (*ineffective, *kept_back), handed, tuple(notes.warnings))
 
 
-def find(gathered: Gathered, variable: Variable) -> Found | None:
-    """What was set for a variable under any of its names."""
-    names = (variable.name, *variable.aliases)
-    candidates = [gathered.found[name] for name in (*names, *variable.json_keys) if name in gathered.found]
-    # a name in the environment goes before an alias in a file, and so on
-    return min(candidates, key=_rank, default=None)
+def load_some(gathered: Gathered, machine: Machine, fields: Collection[str]) -> dict[str, Any]:
+    """The values of a few fields, whatever the others are like. ``BERTH_BACKEND`` must be among them.
+
+    Their defaults may depend on each other only. Raise ``BadSettings`` with every problem of theirs.
+    """
+    notes = _Notes()
+    values: dict[str, Any] = {}
+    chosen = _chosen(gathered)
+    for variable in VARIABLES:
+        if variable.field in fields:
+            default = _default(variable, values, machine, chosen)
+            found = chosen.get(variable.name)
+            values[variable.field] = default if found is None else _read(variable, found, default, notes)
+    if notes.problems:
+        raise BadSettings(tuple(notes.problems))
+    return settled(values)
 
 
-def read_one(gathered: Gathered, variable: Variable, machine: Machine) -> Any:
-    """The value of a single variable whose default needs no other. Raise ``BadSettings``."""
-    found = find(gathered, variable)
-    if found is None:
-        return _default(variable, {}, machine)
-    try:
-        return variable.kind.read(found.text)
-    except BadValue as error:
-        raise BadSettings((_problem(found, str(error)),)) from error
-
-
-def _rank(found: Found) -> int:
-    if found.is_from_environment:
-        return 0
-    return 2 if found.is_from_json else 1
+def _chosen(gathered: Gathered) -> dict[str, Found]:
+    """What was set for each variable under any of its names, by the variable's first name."""
+    chosen = {}
+    for variable in VARIABLES:
+        names = (variable.name, *variable.aliases, *variable.json_keys)
+        candidates = [gathered.found[name] for name in names if name in gathered.found]
+        # a name in the environment goes before an alias in a file, and so on
+        if candidates:
+            chosen[variable.name] = min(candidates, key=lambda found: found.layer)
+    return chosen
 
 
 def _names_json_file(item: Found) -> bool:
     return item.name == JSON_FILE_VARIABLE and bool(item.text)
 
 
-def _found_in(path: Path, contents: FileContents, *, is_json: bool = False) -> list[Found]:
-    return [
-        Found(entry.name, entry.text.strip(), _place(path, entry), is_from_json=is_json)
-        for entry in contents.entries
-    ]
+def _found_in(where: str, contents: FileContents, layer: Layer) -> list[Found]:
+    return [Found(entry.name, entry.text.strip(), _place(where, entry), layer) for entry in contents.entries]
 
 
-def _place(path: Path, entry: Entry) -> str:
-    return str(path) if entry.line is None else f"{path}, line {entry.line}"
+def _place(where: str, entry: Entry) -> str:
+    return where if entry.line is None else f"{where}, line {entry.line}"
 
 
-def _default(variable: Variable, values: Mapping[str, Any], machine: Machine) -> Any:
+def _default(
+    variable: Variable, values: Mapping[str, Any], machine: Machine, chosen: Mapping[str, Found]
+) -> Any:
     if variable.default is None:
         return None
-    if isinstance(variable.default, Computed):
-        return variable.kind.read(variable.default.of(values, machine))
-    return variable.kind.read(variable.default)
+    if not isinstance(variable.default, Computed):
+        return variable.kind.read(variable.default)
+    text = variable.default.of(Basis(values, machine, frozenset(chosen)))
+    # empty: to be found out later, from what this machine is or was
+    return variable.kind.read(text) if text else ""
 
 
-def _read_into(
-    values: dict[str, Any], variable: Variable, found: Found, machine: Machine, notes: _Notes
-) -> None:
-    default = _default(variable, values, machine)
+def _read(variable: Variable, found: Found, default: Any, notes: _Notes) -> Any:
     try:
         value = variable.kind.read(_as_text(variable.kind, found))
     except BadValue as error:
-        notes.problems.append(_problem(found, str(error)))
+        expected = str(error) if isinstance(error, RefusedValue) else f"expected {error}"
+        notes.problems.append(_about(found, expected, variable.kind))
         # other defaults may be computed from this one; the problem ends the start anyway
-        values[variable.field] = default
-        return
-    values[variable.field] = _within_limits(variable, found, value, default, notes)
+        return default
+    return _within_limits(variable, found, value, default, notes)
 
 
 def _as_text(kind: Kind, found: Found) -> str:
     # Go writes durations into JSON as nanoseconds
-    if found.is_from_json and kind is DURATION and found.text.isdigit() and found.text != "0":
+    if found.is_json and kind is DURATION and found.text.isdigit() and found.text != "0":
         return f"{found.text}ns"
     return found.text
 
@@ -179,22 +222,44 @@ def _within_limits(variable: Variable, found: Found, value: Any, default: Any, n
     if not too_low and not too_high:
         return value
     show = variable.kind.show
-    limit = f"at least {show(variable.low)}" if too_low else f"at most {show(variable.high)}"
+    limit = (
+        f"expected at least {show(variable.low)}" if too_low else f"expected at most {show(variable.high)}"
+    )
+    problem = _about(found, limit, variable.kind)
     if variable.beyond is Beyond.REFUSED:
-        notes.problems.append(_problem(found, limit))
+        notes.problems.append(problem)
         return default
     # zero is how one asks the ECS agent for its default (ecs-protocol 8.1)
     is_zero = value == timedelta() or value == 0
     replacement = default
     if variable.beyond is Beyond.NEAREST_LIMIT and not is_zero:
         replacement = variable.low if too_low else variable.high
-    notes.warnings.append(f"{_problem(found, limit)}; {show(replacement)} is used")
+    notes.warnings.append(f"{problem}; {show(replacement)} is used")
     return replacement
 
 
-def _problem(found: Found, expected: str) -> str:
+def _about(found: Found, sentence: str, kind: Kind) -> str:
     text = found.text if len(found.text) <= _SHOWN else found.text[:_SHOWN] + "…"
-    return f"{found.name}={text!r} ({found.source}): expected {expected}"
+    named = found.name if kind.is_secret else f"{found.name}={text!r}"
+    return f"{named} ({found.source}): {sentence}"
+
+
+def _told(chosen: Mapping[str, Found], judged: Iterable[tuple[str, str]]) -> list[str]:
+    by_field = {variable.field: variable for variable in VARIABLES}
+    return [
+        _about(chosen[by_field[name].name], sentence, by_field[name].kind)
+        for name, sentence in judged
+        if by_field[name].name in chosen
+    ]
+
+
+def _of_another_backend(chosen: Mapping[str, Found], backend: str) -> list[str]:
+    return [
+        f"{chosen[variable.name].name} ({chosen[variable.name].source}) has no effect: it is for the backend "
+        f"{variable.backend}, and BERTH_BACKEND is {backend}"
+        for variable in VARIABLES
+        if variable.name in chosen and variable.backend not in (None, backend)
+    ]
 
 
 def _ineffective(gathered: Gathered, notes: _Notes) -> tuple[Found, ...]:
@@ -206,12 +271,33 @@ def _ineffective(gathered: Gathered, notes: _Notes) -> tuple[Found, ...]:
         without_effect.append(found)
         if not _holds(known, found.text):
             notes.warnings.append(f"{found.name} ({found.source}) has no effect: {known.reason}")
+    return tuple(without_effect)
+
+
+def _for_libraries(gathered: Gathered, notes: _Notes) -> tuple[tuple[Found, ...], tuple[Found, ...]]:
+    """What is handed on, and what cannot be."""
+    handed: list[Found] = []
+    kept_back: list[Found] = []
     for known in FOR_LIBRARIES:
         found = gathered.found.get(known.name)
-        if found is not None and not found.is_from_environment:
-            without_effect.append(found)
-            notes.warnings.append(f"{found.name} ({found.source}) has no effect there: it is {known.reason}")
-    return tuple(without_effect)
+        if found is None or found.layer is Layer.ENVIRONMENT:
+            continue
+        there = [name for name in known.unit if _is_in_environment(gathered, name)]
+        if found.layer is Layer.USER_DATA:
+            reason = "it is read from files and the environment only"
+        elif there:
+            reason = f"{' and '.join(there)} of the environment {'go' if there[1:] else 'goes'} before it"
+        else:
+            handed.append(found)
+            continue
+        kept_back.append(found)
+        notes.warnings.append(f"{found.name} ({found.source}) has no effect there: {reason}")
+    return tuple(handed), tuple(kept_back)
+
+
+def _is_in_environment(gathered: Gathered, name: str) -> bool:
+    found = gathered.found.get(name)
+    return found is not None and found.layer is Layer.ENVIRONMENT
 
 
 def _holds(known: Ineffective, text: str) -> bool:
@@ -223,11 +309,12 @@ def _holds(known: Ineffective, text: str) -> bool:
 
 def _judge_names(gathered: Gathered, notes: _Notes) -> None:
     for found in gathered.found.values():
-        if found.name in _KNOWN or (found.is_from_environment and not found.name.startswith(_PREFIXES)):
+        is_from_environment = found.layer is Layer.ENVIRONMENT
+        if found.name in _KNOWN or (is_from_environment and not found.name.startswith(_PREFIXES)):
             continue
-        if found.name in OF_CONTAINERS and found.is_from_environment:
+        if found.name in OF_CONTAINERS and is_from_environment:
             continue
-        candidates = _JSON_KEYS | _NAMES if found.is_from_json else _NAMES
+        candidates = _JSON_KEYS | _NAMES if found.is_json else _NAMES
         alike = difflib.get_close_matches(found.name, candidates, n=1, cutoff=0.7)
         hint = f"; did you mean {alike[0]}?" if alike else "; see docs/settings.md"
         notes.warnings.append(
@@ -239,7 +326,8 @@ _SHOWN = 80
 _PREFIXES = ("ECS_", "BERTH_")
 _NAMES = frozenset(
     {name for variable in VARIABLES for name in (variable.name, *variable.aliases)}
-    | {known.name for known in (*INEFFECTIVE, *FOR_LIBRARIES)}
+    | {known.name for known in INEFFECTIVE}
+    | {known.name for known in FOR_LIBRARIES}
     | {ENV_FILE_VARIABLE, JSON_FILE_VARIABLE}
 )
 _JSON_KEYS = frozenset(key for variable in VARIABLES for key in variable.json_keys)

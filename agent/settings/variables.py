@@ -10,9 +10,11 @@ from typing import Any
 from agent.settings.kinds import (
     ACCOUNT,
     API_ADDRESS,
+    BACKEND_HOST,
     CLUSTER,
     DECIMAL,
     DOCKER_HOST,
+    DRIVERS,
     DURATION,
     LOOPBACK,
     MEBIBYTES,
@@ -20,16 +22,17 @@ from agent.settings.kinds import (
     NETWORK,
     NETWORKS,
     PATH,
+    PORTS,
     PULL_BEHAVIOR,
     REGION,
     TEXT_MAP,
     TRUTH,
     URL,
     WHOLE,
-    BadValue,
     Kind,
     choice,
 )
+from agent.settings.logins import LOGINS
 
 SOURCE_TREE = Path(__file__).resolve().parents[2]
 """Where the packages stand; the build puts plugins and pause images beside them."""
@@ -52,18 +55,31 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
+class Basis:
+    """What a default may follow from: fields that stand before it in the table, the machine, what is set.
+
+    ``named``: the first names of the variables that somebody has set, under whatever name.
+    """
+
+    values: Mapping[str, Any]
+    machine: Machine
+    named: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Computed:
-    """A default that depends on other fields (chosen before, so order the table) or on the machine."""
+    """A default that follows from something. ``of`` gives the text as it would be typed, or an empty one."""
 
     explanation: str
-    of: Callable[[Mapping[str, Any], Machine], str]
+    of: Callable[[Basis], str]
 
 
 @dataclass(frozen=True, slots=True)
 class Variable:
     """One variable. ``default`` None: absent unless set. ``low`` and ``high`` are inclusive.
 
-    ``aliases`` are other names of the variable, ``json_keys`` its names in the JSON file.
+    ``aliases`` are other names of the variable, ``json_keys`` its names in the JSON file. ``backend``: the
+    only one for which it means something.
     """
 
     name: str
@@ -76,26 +92,23 @@ class Variable:
     beyond: Beyond = Beyond.REFUSED
     aliases: tuple[str, ...] = ()
     json_keys: tuple[str, ...] = ()
+    backend: str | None = None
 
 
-def _first_existing(*paths: Path) -> Callable[[Mapping[str, Any], Machine], str]:
-    def choose(_: Mapping[str, Any], machine: Machine) -> str:
-        return str(next((path for path in paths if machine.exists(path)), paths[-1]))
+def _first_existing(*paths: Path) -> Callable[[Basis], str]:
+    def choose(basis: Basis) -> str:
+        return str(next((path for path in paths if basis.machine.exists(path)), paths[-1]))
 
     return choose
 
 
-def _read_backend(text: str) -> str:
-    if text == "ecs":
-        raise BadValue(
-            "local: this version has only the local backend; joining a cluster of Amazon ECS comes later"
-        )
-    if text != "local":
-        raise BadValue("local (ecs comes later)")
-    return text
+def _by_backend(*, local: str, ecs: str) -> Callable[[Basis], str]:
+    def choose(basis: Basis) -> str:
+        return ecs if basis.values["backend"] == "ecs" else local
+
+    return choose
 
 
-_BACKEND = Kind("word", "local", _read_backend)
 _LEVEL = choice("debug", "info", "warn", "error", "crit", "none")
 _RUNTIME_TIMEOUT = Beyond.NEAREST_LIMIT
 
@@ -105,16 +118,28 @@ def _seconds(number: float) -> timedelta:
 
 
 VARIABLES: tuple[Variable, ...] = (
-    Variable("BERTH_BACKEND", "backend", _BACKEND, "local",
-             "Where orders come from. `local`: the control plane inside the agent. `ecs` (a cluster of "
-             "Amazon ECS) is refused by this version."),
-    Variable("ECS_CLUSTER", "cluster", CLUSTER, "default",
-             "Name or ARN of the cluster that this machine belongs to. The default holds for the local "
-             "backend only.", json_keys=("Cluster",)),
-    Variable("AWS_DEFAULT_REGION", "region", REGION, "us-east-1",
+    Variable("BERTH_BACKEND", "backend", choice("ecs", "local"),
+             Computed("`ecs` if `ECS_CLUSTER` is set, else `local`",
+                      lambda basis: "ecs" if "ECS_CLUSTER" in basis.named else "local"),
+             "Where orders come from. `local`: the control plane inside the agent. `ecs`: a cluster of "
+             "Amazon ECS."),
+    Variable("ECS_CLUSTER", "cluster", CLUSTER,
+             Computed("`default`; for `ecs` the cluster that this machine has joined before",
+                      _by_backend(local="default", ecs="")),
+             "Name or ARN of the cluster that this machine belongs to. (The ECS agent joins `default` when "
+             "none is named. berth does so only if that is written.)", json_keys=("Cluster",)),
+    Variable("AWS_DEFAULT_REGION", "region", REGION,
+             Computed("`us-east-1`; for `ecs` the region that the instance metadata service names",
+                      _by_backend(local="us-east-1", ecs="")),
              "The region in ARNs and in signatures.", aliases=("AWS_REGION",), json_keys=("AWSRegion",)),
+    Variable("ECS_BACKEND_HOST", "backend_host", BACKEND_HOST, None,
+             "Another endpoint of the Amazon ECS API than the region's own.", json_keys=("APIEndpoint",),
+             backend="ecs"),
+    Variable("BERTH_TLS_VERIFY", "tls_verify", TRUTH, "true",
+             "Whether the certificates of Amazon ECS are verified. False: whoever is on the way there can "
+             "give orders to this machine.", backend="ecs"),
     Variable("BERTH_ACCOUNT_ID", "account_id", ACCOUNT, "111122223333",
-             "The account in ARNs of the local backend."),
+             "The account in ARNs of the local backend.", backend="local"),
     Variable("ECS_DATADIR", "data_directory", PATH, "/var/lib/berth",
              "Where state is kept: checkpoints, the local backend's store, the key pair, addresses in use."
              " (The ECS agent's `/data/` is a mount inside its own container; berth has none.)",
@@ -123,6 +148,24 @@ VARIABLES: tuple[Variable, ...] = (
              "Sockets and locks; empty after a reboot."),
     Variable("DOCKER_HOST", "docker_host", DOCKER_HOST, "unix:///var/run/docker.sock",
              "Where the Docker daemon listens.", json_keys=("DockerEndpoint",)),
+    # --- this machine as an EC2 instance
+    Variable("AWS_EC2_METADATA_SERVICE_ENDPOINT", "metadata_endpoint", URL, None,
+             "Another instance metadata service than http://169.254.169.254."),
+    Variable("AWS_EC2_METADATA_DISABLED", "metadata_disabled", TRUTH, "false",
+             "Never ask the instance metadata service."),
+    Variable("ECS_CONTAINER_INSTANCE_TAGS", "instance_tags", TEXT_MAP, "{}",
+             "Tags of the container instance.", json_keys=("ContainerInstanceTags",), backend="ecs"),
+    Variable("ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM", "propagate_tags_from",
+             choice("none", "ec2_instance"), "none",
+             "Where further tags come from. `ec2_instance`: the tags of the EC2 instance, which "
+             "`ECS_CONTAINER_INSTANCE_TAGS` go before.", json_keys=("ContainerInstancePropagateTagsFrom",),
+             backend="ecs"),
+    Variable("ECS_ENABLE_SPOT_INSTANCE_DRAINING", "spot_draining", TRUTH, "false",
+             "Whether a notice that the instance will be taken away makes it DRAINING in the cluster.",
+             json_keys=("SpotInstanceDrainingEnabled",), backend="ecs"),
+    Variable("ECS_WARM_POOLS_CHECK", "warm_pools_check", TRUTH, "false",
+             "Whether the agent waits to join the cluster until its Auto Scaling group takes the instance "
+             "out of the warm pool.", json_keys=("WarmPoolsSupport",), backend="ecs"),
     # --- what this machine offers
     Variable("ECS_RESERVED_MEMORY", "reserved_memory", MEBIBYTES, "0",
              "MiB of this machine that tasks do not get.", json_keys=("ReservedMemory",)),
@@ -130,6 +173,31 @@ VARIABLES: tuple[Variable, ...] = (
              "Attributes of your own on the container instance.", json_keys=("InstanceAttributes",)),
     Variable("BERTH_MAX_INTERFACES", "max_interfaces", WHOLE, "120",
              "How many network interfaces (so: awsvpc tasks) this machine takes.", low=1, high=4000),
+    Variable("ECS_RESERVED_PORTS", "reserved_ports", PORTS, "[22,2375,2376,51678,51679]",
+             "TCP ports of this machine that Amazon ECS must not give to tasks.",
+             json_keys=("ReservedPorts",), backend="ecs"),
+    Variable("ECS_RESERVED_PORTS_UDP", "reserved_ports_udp", PORTS, "[]",
+             "UDP ports of this machine that Amazon ECS must not give to tasks.",
+             json_keys=("ReservedPortsUDP",), backend="ecs"),
+    Variable("ECS_AVAILABLE_LOGGING_DRIVERS", "logging_drivers", DRIVERS, '["json-file","none"]',
+             "Log drivers that Amazon ECS may choose for tasks on this machine.",
+             json_keys=("AvailableLoggingDrivers",), backend="ecs"),
+    Variable("ECS_DISABLE_PRIVILEGED", "privileged_disabled", TRUTH, "false",
+             "Tell Amazon ECS that this machine takes no privileged containers.",
+             json_keys=("PrivilegedDisabled",), backend="ecs"),
+    Variable("ECS_SELINUX_CAPABLE", "selinux_capable", TRUTH, "false",
+             "Tell Amazon ECS that this machine has SELinux.", json_keys=("SELinuxCapable",), backend="ecs"),
+    Variable("ECS_APPARMOR_CAPABLE", "apparmor_capable", TRUTH, "false",
+             "Tell Amazon ECS that this machine has AppArmor.", json_keys=("AppArmorCapable",),
+             backend="ecs"),
+    Variable("ECS_DISABLE_DOCKER_HEALTH_CHECK", "health_check_disabled", TRUTH, "false",
+             "Tell Amazon ECS that this machine runs no health checks of containers.",
+             json_keys=("DisableDockerHealthCheck",), backend="ecs"),
+    Variable("ECS_DETAILED_OS_FAMILY", "os_family", NAME, "LINUX",
+             "The operating system of this machine as Amazon ECS shows it, such as `debian_12`.",
+             backend="ecs"),
+    Variable("ECS_DISABLE_METRICS", "metrics_disabled", TRUTH, "false",
+             "Send no statistics to Amazon ECS.", json_keys=("DisableMetrics",), backend="ecs"),
     # --- patience
     Variable("ECS_CONTAINER_CREATE_TIMEOUT", "create_limit", DURATION, "4m",
              "How long creating a container may take.", low=_seconds(60), beyond=_RUNTIME_TIMEOUT,
@@ -166,13 +234,20 @@ VARIABLES: tuple[Variable, ...] = (
              beyond=Beyond.DEFAULT, json_keys=("TaskCleanupWaitDuration",)),
     # --- images
     Variable("ECS_IMAGE_PULL_BEHAVIOR", "pull_behavior", PULL_BEHAVIOR,
-             Computed("prefer-cached (the ECS agent: default)", lambda *_: "prefer-cached"),
+             Computed("`prefer-cached`; for `ecs` `default`",
+                      _by_backend(local="prefer-cached", ecs="default")),
              "When an image is pulled. The local backend prefers images that are present: a laptop has no "
              "registry.", json_keys=("ImagePullBehavior",)),
+    Variable("ECS_ENGINE_AUTH_TYPE", "registry_auth_type", choice("docker", "dockercfg"), None,
+             "How the logins in `ECS_ENGINE_AUTH_DATA` are written.", json_keys=("EngineAuthType",)),
+    Variable("ECS_ENGINE_AUTH_DATA", "registry_auth_data", LOGINS, None,
+             'Logins to private registries. `docker`: `{"https://registry":{"username":…,"password":…}}`; '
+             '`dockercfg`: `{"https://registry":{"auth":…}}`. Shown nowhere.',
+             json_keys=("EngineAuthData",)),
     Variable("BERTH_PULL_SLOTS", "pull_slots", WHOLE, "3",
              "How many images are pulled at the same time.", low=1, high=100),
     Variable("BERTH_START_SLOTS", "start_slots", WHOLE,
-             Computed("twice the cores", lambda _, m: str(2 * m.cores)),
+             Computed("twice the cores", lambda basis: str(2 * basis.machine.cores)),
              "How many containers are started at the same time. More only adds latency.", low=1, high=1000),
     Variable("BERTH_PAUSE_PATH", "pause_path", PATH,
              Computed("`/usr/lib/berth/pause` if it exists, else `build/pause` of the source tree",
@@ -205,12 +280,13 @@ VARIABLES: tuple[Variable, ...] = (
              "Networks that tasks reach through this machine instead of through their network interface.",
              json_keys=("AWSVPCAdditionalLocalRoutes",)),
     Variable("BERTH_VPC_CIDR", "vpc_network", NETWORK, "10.211.0.0/16",
-             "The addresses of the simulated VPC."),
+             "The addresses of the simulated VPC.", backend="local"),
     Variable("BERTH_VPC_NAMESPACE", "vpc_namespace", NAME, "berth-vpc",
-             "Name of the network namespace that routes between the subnets of the simulated VPC."),
+             "Name of the network namespace that routes between the subnets of the simulated VPC.",
+             backend="local"),
     Variable("BERTH_INSTANCE_INTERFACE", "instance_interface", TRUTH, "true",
              "Whether this machine has an interface in the simulated VPC, so that you can reach tasks from"
-             " its shell."),
+             " its shell.", backend="local"),
     # --- credentials and endpoints
     Variable("BERTH_ENDPOINT_PORT", "endpoint_port", WHOLE, "80",
              "The port on which the agent really listens for tasks. They find it at port 80 whatever it "
@@ -225,7 +301,8 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("BERTH_INTROSPECTION_ADDRESS", "introspection_address", LOOPBACK, "127.0.0.1:51678",
              "Where the introspection API listens."),
     Variable("ECS_AUDIT_LOGFILE", "audit_file", PATH,
-             Computed("`audit.log` in `ECS_DATADIR`", lambda v, _: str(v["data_directory"] / "audit.log")),
+             Computed("`audit.log` in `ECS_DATADIR`",
+                      lambda basis: str(basis.values["data_directory"] / "audit.log")),
              "Where each request for credentials is recorded.", json_keys=("CredentialsAuditLogFile",)),
     Variable("ECS_AUDIT_LOGFILE_DISABLED", "audit_disabled", TRUTH, "false",
              "Record no requests for credentials.", json_keys=("CredentialsAuditLogDisabled",)),
@@ -241,7 +318,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("ECS_LOGFILE", "log_file", PATH, None,
              "A log file beside stderr."),
     Variable("ECS_LOGLEVEL_ON_INSTANCE", "file_log_level", _LEVEL,
-             Computed("as `ECS_LOGLEVEL`", lambda v, _: str(v["log_level"])),
+             Computed("as `ECS_LOGLEVEL`", lambda basis: str(basis.values["log_level"])),
              "What is logged to the log file."),
     Variable("ECS_LOG_OUTPUT_FORMAT", "log_format", choice("logfmt", "json"), "logfmt",
              "How lines look in the log file."),

@@ -1,7 +1,8 @@
 """``docs/settings.md``: every variable, from the tables in ``agent.settings``."""
 
 from agent.settings.files import ENV_FILE, JSON_FILE
-from agent.settings.ineffective import FOR_LIBRARIES, INEFFECTIVE
+from agent.settings.ineffective import INEFFECTIVE
+from agent.settings.libraries import FOR_LIBRARIES
 from agent.settings.load import ENV_FILE_VARIABLE, JSON_FILE_VARIABLE
 from agent.settings.variables import VARIABLES, Beyond, Computed, Variable
 from docs.pages.table import code, table
@@ -19,7 +20,9 @@ from the first of these that has one:
    exists,
 3. the JSON file: `{JSON_FILE_VARIABLE}`, else `{JSON_FILE}` if it exists
    (one object; its keys are the variables' own names or the ECS agent's field names below),
-4. the default.
+4. the user data of the EC2 instance, if the backend is `ecs`: the same object as the value of
+   `ECSAgentConfiguration` in a JSON document. The backend itself is chosen before user data is asked for,
+5. the default.
 
 `berth config` prints each value with its source. An empty value counts as not set. The env file has
 `NAME=VALUE` lines as `docker --env-file` and systemd read them: `#` and `;` begin comment lines, the
@@ -42,6 +45,13 @@ This version knows these variables of the ECS agent and does not act upon them. 
 the value that holds anyway logs a warning.
 """
 
+_FOR_LIBRARIES = """\
+They act from the environment, and from the env file and the JSON file, which are handed on. A key pair of the
+environment goes before a whole key pair in a file. If there is a proxy and `NO_PROXY` is empty, what no proxy
+can reach is asked directly: 169.254.169.254, 169.254.170.2, the Docker daemon and another instance metadata
+service, if one is set.
+"""
+
 
 def page() -> str:
     """The whole text."""
@@ -60,8 +70,8 @@ def page() -> str:
             [(code(known.name), known.reason, code(known.holds or "")) for known in INEFFECTIVE],
         ),
         "\n## Read by libraries\n",
-        "These act from the environment only; in a file they do nothing, and a warning says so.\n",
-        table(("variable", "what reads it"), [(code(known.name), known.reason) for known in FOR_LIBRARIES]),
+        _FOR_LIBRARIES,
+        table(("variable", "what reads it"), [(code(known.name), known.reader) for known in FOR_LIBRARIES]),
         "\n## Names in the JSON file\n",
         table(("key", "variable"), keys),
     ]
@@ -80,6 +90,8 @@ def _default(variable: Variable) -> str:
 
 def _meaning(variable: Variable) -> str:
     sentences = [variable.meaning]
+    if variable.backend is not None:
+        sentences.append(f"For the backend `{variable.backend}`.")
     show = variable.kind.show
     limits = []
     if variable.low is not None:

@@ -9,15 +9,37 @@ from agent.model.errors import BadSettings
 from agent.model.spec import PullBehavior
 from agent.model.state import Policy
 from agent.settings import Address, Settings, Whereabouts
-from agent.settings.ineffective import FOR_LIBRARIES, INEFFECTIVE
+from agent.settings.ineffective import INEFFECTIVE
 from agent.settings.kinds import BadValue, read_duration, show_duration
+from agent.settings.libraries import FOR_LIBRARIES
 from agent.settings.variables import VARIABLES, Beyond, Machine
 
 NOTHING_EXISTS = Machine(cores=2, exists=lambda _: False)
 
+LOGINS = '{"https://registry.example.com":{"username":"u","password":"fake-secret-1"}}'
+
 GOOD = {
-    "BERTH_BACKEND": ("local", "local"),
-    "ECS_CLUSTER": ("arn:aws:ecs:us-east-1:111122223333:cluster/prod", "prod"),
+    "BERTH_BACKEND": ("ECS", "ecs"),
+    "ECS_CLUSTER": ("prod", "prod"),
+    "ECS_BACKEND_HOST": ("ecs.example.com/", "https://ecs.example.com"),
+    "BERTH_TLS_VERIFY": ("true", True),
+    "AWS_EC2_METADATA_SERVICE_ENDPOINT": ("http://[fd00:ec2::254]/", "http://[fd00:ec2::254]"),
+    "AWS_EC2_METADATA_DISABLED": ("TRUE", True),
+    "ECS_CONTAINER_INSTANCE_TAGS": ('{"team":"a"}', (("team", "a"),)),
+    "ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM": ("ec2_instance", "ec2_instance"),
+    "ECS_ENABLE_SPOT_INSTANCE_DRAINING": ("true", True),
+    "ECS_WARM_POOLS_CHECK": ("1", True),
+    "ECS_RESERVED_PORTS": ("[22, 80, 22]", (22, 80)),
+    "ECS_RESERVED_PORTS_UDP": ("[53]", (53,)),
+    "ECS_AVAILABLE_LOGGING_DRIVERS": ('["awslogs","awsfirelens"]', ("awslogs", "awsfirelens")),
+    "ECS_DISABLE_PRIVILEGED": ("true", True),
+    "ECS_SELINUX_CAPABLE": ("true", True),
+    "ECS_APPARMOR_CAPABLE": ("true", True),
+    "ECS_DISABLE_DOCKER_HEALTH_CHECK": ("true", True),
+    "ECS_DETAILED_OS_FAMILY": ("debian_12", "debian_12"),
+    "ECS_DISABLE_METRICS": ("true", True),
+    "ECS_ENGINE_AUTH_TYPE": ("docker", "docker"),
+    "ECS_ENGINE_AUTH_DATA": (LOGINS, LOGINS),
     "AWS_DEFAULT_REGION": ("eu-central-1", "eu-central-1"),
     "BERTH_ACCOUNT_ID": ("000000000042", "000000000042"),
     "ECS_DATADIR": ("/srv/berth", Path("/srv/berth")),
@@ -71,7 +93,18 @@ GOOD = {
 }  # fmt: skip
 
 BAD = {
+    "BERTH_BACKEND": "ec2",
     "ECS_CLUSTER": "two words",
+    "ECS_BACKEND_HOST": "https://ecs.example.com/path",
+    "BERTH_TLS_VERIFY": "perhaps",
+    "AWS_EC2_METADATA_SERVICE_ENDPOINT": "169.254.169.254",
+    "ECS_CONTAINER_INSTANCE_TAGS": '{"team":7}',
+    "ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM": "somewhere",
+    "ECS_RESERVED_PORTS": "[0]",
+    "ECS_RESERVED_PORTS_UDP": "[true]",
+    "ECS_AVAILABLE_LOGGING_DRIVERS": "json-file",
+    "ECS_DETAILED_OS_FAMILY": "two words",
+    "ECS_ENGINE_AUTH_TYPE": "basic",
     "AWS_DEFAULT_REGION": "Frankfurt",
     "BERTH_ACCOUNT_ID": "42",
     "ECS_DATADIR": "data",
@@ -105,12 +138,18 @@ def load(environ: dict[str, str] | None = None, **more) -> Settings:
 
 
 def test_the_table_and_the_fields_of_settings_are_the_same_and_every_name_is_unique() -> None:
-    own = {field.name for field in fields(Settings)} - {"sources", "ineffective", "warnings"}
+    own = {field.name for field in fields(Settings)} - {
+        "sources",
+        "ineffective",
+        "for_libraries",
+        "warnings",
+    }
     assert sorted(variable.field for variable in VARIABLES) == sorted(own)
     names = [
         name for variable in VARIABLES for name in (variable.name, *variable.aliases, *variable.json_keys)
     ]
-    names += [known.name for known in (*INEFFECTIVE, *FOR_LIBRARIES)]
+    names += [known.name for known in INEFFECTIVE]
+    names += [known.name for known in FOR_LIBRARIES]
     assert len(names) == len(set(names))
 
 
@@ -121,12 +160,24 @@ def test_every_variable_has_an_example_in_these_tests() -> None:
 @pytest.mark.parametrize("variable", VARIABLES, ids=lambda variable: variable.name)
 def test_every_variable_is_read_shown_and_traced_to_its_source(variable) -> None:
     text, value = GOOD[variable.name]
-    settings = load({variable.name: text})
+    settings = load({**beside(variable), variable.name: text})
     assert getattr(settings, variable.field) == value
     assert settings.sources[variable.field] == "the environment"
     assert settings.warnings == ()
     shown = next(item for item in settings.described() if item.name == variable.name)
-    assert variable.kind.read(shown.value) == value
+    if variable.kind.is_secret:
+        assert shown.value == "***"
+        assert text not in repr(settings)
+    else:
+        assert variable.kind.read(shown.value) == value
+
+
+def beside(variable) -> dict[str, str]:
+    logins = {"ECS_ENGINE_AUTH_TYPE": "docker", "ECS_ENGINE_AUTH_DATA": LOGINS}
+    return {
+        "BERTH_BACKEND": variable.backend or "local",
+        **(logins if variable.name in logins else {}),
+    }
 
 
 @pytest.mark.parametrize("variable", VARIABLES, ids=lambda variable: variable.name)
@@ -157,16 +208,6 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     assert f"{file}, line 3: expected NAME=VALUE, found 'nonsense'" in problems
     assert f"BERTH_PULL_SLOTS='0' ({file}, line 4): expected at least 1" in problems
     assert len(error.value.problems) == len(BAD) + 2
-
-
-def test_the_ecs_backend_is_refused_by_name() -> None:
-    with pytest.raises(BadSettings, match="only the local backend"):
-        load({"BERTH_BACKEND": "ecs"})
-
-
-def test_a_cluster_without_a_backend_stays_local_under_that_name() -> None:
-    settings = load({"ECS_CLUSTER": "  prod "})
-    assert (settings.backend, settings.cluster) == ("local", "prod")
 
 
 def test_environment_goes_before_env_file_before_json_file_before_default(tmp_path: Path) -> None:
@@ -255,20 +296,6 @@ def test_a_boolean_that_holds_anyway_may_be_spelled_as_go_spells_it() -> None:
     assert load({"ECS_ENABLE_TASK_ENI": "T", "ECS_UPDATES_ENABLED": "0"}).warnings == ()
 
 
-@pytest.mark.parametrize("known", FOR_LIBRARIES, ids=lambda known: known.name)
-def test_a_variable_of_a_library_acts_in_the_environment_and_warns_in_a_file(known, tmp_path: Path) -> None:
-    file = tmp_path / "f"
-    file.write_text(f"{known.name}=something-hidden\n")
-    assert load({known.name: "x"}).warnings == ()
-    settings = load(env_file=file)
-    (warning,) = settings.warnings
-    assert f"{known.name} ({file}, line 1) has no effect there" in warning
-    shown = settings.described()[-1]
-    assert (shown.name, shown.has_effect) == (known.name, False)
-    assert (shown.value == "***") is known.is_secret
-    assert "something-hidden" not in warning
-
-
 def test_an_unknown_name_gets_a_suggestion() -> None:
     settings = load(
         {
@@ -315,12 +342,16 @@ def test_a_client_finds_the_agent_even_when_other_settings_are_wrong(tmp_path: P
     file = tmp_path / "f"
     file.write_text("ECS_LOGLEVEL=loud\nECS_DATADIR=/d\nBERTH_API_ADDRESS=127.0.0.1:99\n")
     where = Whereabouts.find({"ECS_CLUSTER": "c"}, file)
-    assert where == Whereabouts(
-        Path("/d"), Address("127.0.0.1", 99), Address("127.0.0.1", 51678), "c", "us-east-1"
-    )
-    file.write_text("BERTH_API_ADDRESS=nowhere\n")
-    with pytest.raises(BadSettings, match="loopback"):
+    addresses = (Path("/d"), Address("127.0.0.1", 99), Address("127.0.0.1", 51678))
+    assert where == Whereabouts("ecs", *addresses, "c", "")
+    local = Whereabouts.find({"ECS_CLUSTER": "c", "BERTH_BACKEND": "local"}, file)
+    assert local == Whereabouts("local", *addresses, "c", "us-east-1")
+    assert Whereabouts.find({}, file).cluster == "default"
+    assert Whereabouts.find({"BERTH_BACKEND": "ecs"}, file).cluster == ""
+    file.write_text("BERTH_API_ADDRESS=nowhere\nBERTH_BACKEND=cloud\n")
+    with pytest.raises(BadSettings, match="loopback") as error:
         Whereabouts.find({}, file)
+    assert len(error.value.problems) == 2
 
 
 def test_a_client_does_not_look_for_another_agent_when_the_file_is_missing(tmp_path: Path) -> None:

@@ -69,6 +69,7 @@ class BenchAgent:
         environment = {
             "PATH": f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "BERTH_ENV_FILE": "/dev/null",
+            "BERTH_BACKEND": "local",
             "ECS_CLUSTER": self.cluster,
             "ECS_DATADIR": str(self.directory / "data"),
             "BERTH_RUN_DIRECTORY": str(self.directory / "run"),

@@ -92,6 +92,7 @@ class Agent:
         self.log_file = place / "agent.log"
         self.env_file = place / "agent.env"
         self.settings = {
+            "BERTH_BACKEND": "local",
             "ECS_CLUSTER": self.cluster,
             "ECS_DATADIR": str(self.data),
             "BERTH_RUN_DIRECTORY": str(self.run_directory),

@@ -152,6 +152,7 @@ def data_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",
         "AWS_REGION",
+        "BERTH_BACKEND",
         "ECS_CLUSTER",
     ):
         monkeypatch.delenv(name, raising=False)
