@@ -37,13 +37,16 @@ _SCHEMES = {"https": "wss", "http": "ws", "wss": "wss", "ws": "ws"}
 
 
 class HandshakeSigner(Protocol):
-    """Signs the upgrade. May also have ``invalidate()``: then it is called when the keys are refused."""
+    """Signs the upgrade, and learns from refusals."""
 
     async def handshake(self, url: str) -> Mapping[str, str]:
         """The headers for a ``GET`` of the ``ws``/``wss`` URL without a body. Raise an ``AgentError``."""
 
-    def note_server_time(self, date_header: str) -> None:
-        """The ``Date`` header of an answer that refused the signature."""
+    def note_server_time(self, date_header: str | None) -> bool:
+        """The ``Date`` header of a refusal that may be about time. Whether the signing time has changed."""
+
+    def forget_keys(self) -> None:
+        """The keys were refused: find new ones before the next handshake."""
 
 
 class Channel:
@@ -179,12 +182,9 @@ class Channel:
         return wait
 
     async def _take_refusal(self, refusal: HandshakeRefused) -> float:
-        if refusal.status in (401, 403):
-            self._signer.note_server_time(refusal.date)
-        if refusal.is_about_keys:
-            invalidate = getattr(self._signer, "invalidate", None)
-            if callable(invalidate):
-                invalidate()
+        # A wrong clock looks like wrong keys; once it is known, the same keys may be right.
+        if refusal.is_about_keys and not self._signer.note_server_time(refusal.date):
+            self._signer.forget_keys()
         wait = self._times.inactive if refusal.is_inactive else self._back_off.next()
         self._log.warning(
             "channel.refused", status=refusal.status, problem=str(refusal), retry_in=round(wait, 3)

@@ -37,8 +37,10 @@ class HandshakeRefused(Exception):
 
     @property
     def is_about_keys(self) -> bool:
-        """Whether other keys or another time of day may help."""
-        return self.status in (401, 403) and _ABOUT_KEYS.search(str(self)) is not None
+        """Whether other keys or another time of day may help. An unreadable answer may say so."""
+        if not self.name:
+            return self.status in (401, 403)
+        return self.status in (400, 401, 403) and _ABOUT_KEYS.search(str(self)) is not None
 
     @property
     def is_final(self) -> bool:
