@@ -12,6 +12,7 @@ from agent.adapters.ecs.records import AttachmentRecord
 from agent.adapters.ecs.wire import answers
 from agent.adapters.ecs.wire.envelope import BadEnvelope, read_envelope
 from agent.adapters.ecs.wire.messages import (
+    Addressed,
     AttachInstanceNetworkInterfacesMessage,
     AttachTaskNetworkInterfacesMessage,
     CloseMessage,
@@ -23,7 +24,6 @@ from agent.adapters.ecs.wire.messages import (
     Message,
     PayloadMessage,
     PerformUpdateMessage,
-    ServerError,
     StageUpdateMessage,
     TaskManifestMessage,
     TaskStopVerificationAck,
@@ -112,7 +112,6 @@ class ControlSession:
             PerformUpdateMessage: self._refuse_update,
             CloseMessage: self._note,
             ErrorMessage: self._note,
-            ServerError: self._note,
         }
 
     async def converse(self, conversation: Conversation) -> None:
@@ -136,7 +135,7 @@ class ControlSession:
 
     async def _take_heartbeat(self, message: HeartbeatMessage, conversation: Conversation) -> None:
         self._heartbeat()
-        await conversation.send(answers.heartbeat_ack(message.message_id))
+        await conversation.send(answers.heartbeat_ack_request(message.message_id))
 
     async def _take_payload(self, message: PayloadMessage, conversation: Conversation) -> None:
         taken = await self._assignments.take_payload(message)
@@ -145,16 +144,11 @@ class ControlSession:
             return
         await conversation.send(_ack(message))
         for each in taken.delivered:
-            await conversation.send(
-                answers.credentials_ack(message.message_id, each.credentials_id, each.expiration)
-            )
+            await conversation.send(answers.credentials_ack_request(message.message_id, each))
 
     async def _take_credentials(self, message: IAMRoleCredentialsMessage, conversation: Conversation) -> None:
         if self._assignments.take_credentials(message):
-            delivered = message.credentials
-            await conversation.send(
-                answers.credentials_ack(message.message_id, delivered.credentials_id, delivered.expiration)
-            )
+            await conversation.send(answers.credentials_ack_request(message.message_id, message.credentials))
 
     async def _take_interfaces(
         self,
@@ -164,7 +158,7 @@ class ControlSession:
         # The acknowledgement says that we know of them, and comes before any device (ecs-protocol 2.4).
         await conversation.send(_ack(message))
         owner = message.task_arn if isinstance(message, AttachTaskNetworkInterfacesMessage) else ""
-        expires_at = self._clock.now() + message.wait_timeout
+        expires_at = self._clock.now() + message.wait
         await self._attachments.announce(
             AttachmentRecord(each.attachment_arn, each.mac_address, owner, expires_at)
             for each in message.interfaces
@@ -179,7 +173,7 @@ class ControlSession:
         if candidates:
             log.warning("manifest.differs", tasks=list(candidates))
             await conversation.send(
-                answers.stop_verification(message.message_id, message.cluster_arn, candidates)
+                answers.task_stop_verification(message.message_id, message.cluster_arn, candidates)
             )
 
     async def _take_verification(self, message: TaskStopVerificationAck, _: Conversation) -> None:
@@ -192,7 +186,7 @@ class ControlSession:
         reason = UPDATES_ARE_DISABLED if is_stage else NOTHING_DOWNLOADED
         log.warning("update.refused", message_id=message.message_id, reason=reason)
         await conversation.send(
-            answers.nack(message.cluster_arn, message.container_instance_arn, message.message_id, reason)
+            answers.nack_request(message.message_id, message.cluster_arn, message.instance_arn, reason)
         )
 
     async def _refuse_attachment(self, message: ConfirmAttachmentMessage, _: Conversation) -> None:
@@ -204,8 +198,9 @@ class ControlSession:
             problem="this agent attaches no volumes",
         )
 
-    async def _note(self, message: CloseMessage | ErrorMessage | ServerError, _: Conversation) -> None:
-        log.info("channel.said", kind=type(message).__name__, text=message.text[:200])
+    async def _note(self, message: CloseMessage | ErrorMessage, _: Conversation) -> None:
+        name = message.name if isinstance(message, ErrorMessage) else "CloseMessage"
+        log.info("channel.said", kind=name, text=message.text[:200])
 
 
 def _understood(text: str, conversation: Conversation) -> Message | None:
@@ -222,5 +217,5 @@ def _understood(text: str, conversation: Conversation) -> Message | None:
     return message
 
 
-def _ack(message: Any) -> str:
-    return answers.ack(message.cluster_arn, message.container_instance_arn, message.message_id)
+def _ack(message: Addressed) -> str:
+    return answers.ack_request(message.message_id, message.cluster_arn, message.instance_arn)

@@ -37,9 +37,6 @@ from agent.model.status import TaskStatus
 
 log = structlog.get_logger()
 
-UNREADABLE = "UnrecogniedTaskError: Error loading task - "
-"""How the reason of a task begins that cannot be begun. The misspelling is on the wire (ecs-protocol 2.4)."""
-
 STOPPED_BY_CLUSTER = ""
 """Why the cluster stops tasks is its own affair: the agent adds no reason to it (ecs-protocol 4.9)."""
 
@@ -108,7 +105,8 @@ class Assignments:
             try:
                 delivered += await self._take_task(raw)
             except InvalidTask as problem:
-                is_whole = False
+                # What is understood and cannot be run is over; what is not understood is sent again.
+                is_whole = is_whole and problem.is_understood
                 self._refuse(problem)
         await self._store.raise_manifest_sequence(message.seq_num)
         return Taken(is_whole, tuple(delivered))
@@ -197,7 +195,7 @@ class Assignments:
     def _refuse(self, problem: InvalidTask) -> None:
         log.warning("task.refused", task_arn=problem.arn, problem=problem.detail)
         if problem.arn is not None:
-            self._outbox.refuse(TaskArn(problem.arn), UNREADABLE + problem.detail)
+            self._outbox.refuse(TaskArn(problem.arn), problem.reason)
 
     def _spec(self, record: TaskRecord) -> TaskSpec | None:
         spec = self._specs.get(record.arn)

@@ -30,14 +30,15 @@ FLUSH_BETWEEN = (10.0, 30.0)
 REFUSALS_REMEMBERED = 1000
 
 
+ATTACHMENT_CHANGES = "SubmitAttachmentStateChanges"
+"""The operation that tells of the machine's own attachments (ecs-protocol 1.9)."""
+
+
 class Submitter(Protocol):
-    """The two calls that tell the cluster something. Raise ``BackendUnavailable`` or ``ReportRejected``."""
+    """The calls that tell the cluster something."""
 
-    async def submit(self, change: dict[str, Any]) -> None:
-        """SubmitTaskStateChange."""
-
-    async def submit_attachments(self, change: dict[str, Any]) -> None:
-        """SubmitAttachmentStateChanges."""
+    async def submit(self, body: dict[str, Any], *, operation: str = "SubmitTaskStateChange") -> None:
+        """Make the call. Raise ``BackendUnavailable`` or ``ReportRejected``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,7 @@ class Outbox:
             await self._submitter.submit(change)
         else:
             change = submissions.machine_attached(self._cluster, record.arn)
-            await self._submitter.submit_attachments(change)
+            await self._submitter.submit(change, operation=ATTACHMENT_CHANGES)
 
     # -- tasks ---------------------------------------------------------------------------------
 

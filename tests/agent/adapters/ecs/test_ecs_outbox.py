@@ -35,19 +35,17 @@ class FakeSubmitter:
     at_once: int = 0
     most_at_once: int = 0
 
-    async def submit(self, change: dict[str, Any]) -> None:
+    async def submit(self, body: dict[str, Any], *, operation: str = "SubmitTaskStateChange") -> None:
+        assert ("status" in body or "task" in body) is (operation == "SubmitTaskStateChange")
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
             await asyncio.sleep(self.takes)
             if self.problems:
                 raise self.problems.pop(0)
-            self.accepted.append(change)
+            self.accepted.append(body)
         finally:
             self.at_once -= 1
-
-    async def submit_attachments(self, change: dict[str, Any]) -> None:
-        await self.submit(change)
 
     def said(self) -> list[str]:
         """What was accepted, in short."""
