@@ -43,7 +43,7 @@ def _token(answer: dict[str, Any]) -> Token | None:
     entries = answer.get("authorizationData") or [{}]
     try:
         decoded = base64.b64decode(entries[0].get("authorizationToken") or "").decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except (binascii.Error, UnicodeDecodeError, AttributeError, TypeError):
         return None
     username, _, password = decoded.partition(":")
     if not username or not password:

@@ -129,13 +129,14 @@ class Sdk:
                 self.drop_clients()
                 said = f"{said}; the host's own AWS credentials are not valid"
             raise verdict.unavailable(said) from error
-        except ResponseParserError:
-            # its text has the whole answer, which may hold a secret: it must not go on, as a cause neither
-            raise verdict.unavailable(f"{purpose}: {where} gave an answer that cannot be read") from None
         except sdk.ParamValidationError as error:
             raise verdict.refused("ParamValidation", f"{purpose}: {error}") from error
         except sdk.BotoCoreError as error:
             raise verdict.unavailable(f"{purpose}: cannot reach {where}: {error}") from error
+        except (ResponseParserError, AttributeError, KeyError, TypeError, ValueError):
+            # What the SDK raises over an answer of the wrong shape. Its text has the answer or parts of it,
+            # which may hold a secret: it must not go on, as a cause neither.
+            raise verdict.unavailable(f"{purpose}: {where} gave an answer that cannot be read") from None
 
     def _open_session(self) -> Any:
         import boto3.session  # noqa: PLC0415 - see translated()

@@ -41,9 +41,9 @@ def ask_secret(sdk: Sdk, secret: str, region: str, keys: Keys) -> RegistryLogin:
     return login
 
 
-def _login(text: str | None) -> tuple[RegistryLogin | None, str]:
+def _login(text: object) -> tuple[RegistryLogin | None, str]:
     """The login, or what is wrong. Never raises: an error about the text would carry the text."""
-    if text is None:
+    if not isinstance(text, str):
         return None, "it has no text (a binary secret, or an empty answer)"
     try:
         content = json.loads(text)

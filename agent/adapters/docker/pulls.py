@@ -37,11 +37,12 @@ class Puller:
         self._limits = settings.limits
         self._policy = settings.pulls
         self._slots = asyncio.Semaphore(settings.pull_slots)
-        self._flights: dict[tuple[str, str], _Flight] = {}
+        self._flights: dict[tuple[str, RegistryLogin | None], _Flight] = {}
 
     async def pull(self, image: str, login: RegistryLogin | None) -> None:
         """Return when it is there. Raise ``CannotPullImage``, ``StepTimedOut`` or ``RuntimeUnavailable``."""
-        key = (image, login.username if login is not None else "")
+        # The whole login: all of ECR's have one user name, and nobody gets in by another task's password.
+        key = (image, login)
         flight = self._flights.setdefault(key, _Flight())
         flight.waiting += 1
         try:
