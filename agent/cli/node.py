@@ -2,13 +2,14 @@
 
 import argparse
 import importlib
+import time
 from pathlib import Path
 from typing import Any
 
 from agent import __version__
 from agent.cli.connection import Connection
 from agent.cli.failures import FAILED, OK
-from agent.cli.output import print_facts, print_json, print_table
+from agent.cli.output import moment, print_facts, print_json, print_table, span
 
 
 def run_agent(chosen: argparse.Namespace) -> int:
@@ -38,6 +39,8 @@ def status(chosen: argparse.Namespace) -> int:
             ("tasks", f"{len(tasks)}, of which {running} RUNNING"),
         )
     )
+    for line in channel_lines(health, time.time()):
+        print(line)
     for component in _impaired(health):
         print(f"{component.get('component', component.get('name'))}: {component.get('reason')}")
     return OK if is_well else FAILED
@@ -74,6 +77,19 @@ def leaks_in(document: Any) -> list[tuple[str, str]]:
         if isinstance(names, list):
             found += [(kind, str(name)) for name in names]
     return found
+
+
+def channel_lines(health: dict[str, Any], now: float) -> list[str]:
+    """One line about each connection to the control plane. ``now``: seconds since 1970."""
+    lines = []
+    for channel in health.get("channels") or []:
+        since, age = moment(channel.get("since")), channel.get("age_seconds")
+        line = f"{channel.get('name')} channel: {channel.get('state')}"
+        line += f" for {span(max(0.0, now - since.timestamp()))}" if since else ""
+        line += ", no message yet" if age is None else f", last message {span(age)} ago"
+        line += f" ({channel['problem']})" if channel.get("problem") else ""
+        lines.append(line)
+    return lines
 
 
 def _impaired(health: dict[str, Any]) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from agent.endpoints.health import HealthBoard
 from agent.endpoints.naming import NotOneTask, find_by_docker_id, find_task
 from agent.endpoints.serving import Limits
 from agent.endpoints.views import EMPTY_TASK, ecs_task, explanations, full_task, health_document
+from agent.model.channels import ChannelStatus
 from agent.model.errors import AgentError, RuntimeUnavailable
 from agent.model.explanation import Explanation
 from agent.model.state import Container, TaskState
@@ -48,7 +49,8 @@ class Answers:
     """What the endpoint asks the rest of the agent for. All but ``leaks`` and ``logs`` answer from memory.
 
     ``leaks``: names of things on this machine that belong to no task, by kind. ``config``: each effective
-    setting with its source, ready for JSON.
+    setting with its source, ready for JSON. ``channels``: the connections to the control plane, if the
+    backend has any.
     """
 
     directory: TaskDirectory
@@ -58,6 +60,7 @@ class Answers:
     logs: ContainerLogs
     leaks: Callable[[], Awaitable[Mapping[str, Sequence[str]]]]
     config: Callable[[], Any]
+    channels: Callable[[], tuple[ChannelStatus, ...]] = lambda: ()
 
 
 def introspection_application(answers: Answers, clock: Clock, *, license_text: str) -> web.Application:
@@ -118,7 +121,8 @@ class _Introspection:
 
     async def health(self, _: web.Request) -> web.Response:
         board = self._answers.health
-        return _json(health_document(board.snapshot()), 503 if board.is_impaired else 200)
+        document = health_document(board.snapshot(), self._answers.channels(), self._clock.now())
+        return _json(document, 503 if board.is_impaired else 200)
 
     async def full_tasks(self, _: web.Request) -> web.Response:
         return _json({"tasks": [full_task(task) for task in self._answers.directory.tasks()]})

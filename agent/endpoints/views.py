@@ -6,6 +6,7 @@ from typing import Any
 
 from agent.endpoints.health import IMPAIRED, OK, ComponentHealth
 from agent.lifecycle.derive import task_status
+from agent.model.channels import ChannelStatus
 from agent.model.explanation import Explanation
 from agent.model.spec import ContainerSpec, TaskSpec
 from agent.model.state import Container, InFlight, Sandbox, TaskState, Trouble
@@ -89,10 +90,12 @@ def explanations(task: TaskState, waits: Sequence[Explanation], now: datetime) -
     }
 
 
-def health_document(components: Sequence[ComponentHealth]) -> Json:
-    """What is wrong, or that nothing is."""
+def health_document(
+    components: Sequence[ComponentHealth], channels: Sequence[ChannelStatus], now: datetime
+) -> Json:
+    """What is wrong, or that nothing is; and the connections to the control plane, if there are any."""
     impaired = [component for component in components if component.status == IMPAIRED]
-    return {
+    document: Json = {
         "status": IMPAIRED if impaired else OK,
         "reasons": [
             {
@@ -104,6 +107,7 @@ def health_document(components: Sequence[ComponentHealth]) -> Json:
             for component in impaired
         ],
     }
+    return document | {"channels": [_channel(each, now) for each in channels]} if channels else document
 
 
 def moment(at: datetime | None) -> str | None:
@@ -112,6 +116,19 @@ def moment(at: datetime | None) -> str | None:
         return None
     fraction = f".{at.microsecond:06d}".rstrip("0") if at.microsecond else ""
     return f"{at:%Y-%m-%dT%H:%M:%S}{fraction}Z"
+
+
+def _channel(channel: ChannelStatus, now: datetime) -> Json:
+    """``age_seconds``: of the last message that was understood; null: there was none."""
+    last = channel.last_message_at
+    return {
+        "name": channel.name,
+        "state": channel.state.value,
+        "since": moment(channel.since),
+        "last_message_at": moment(last),
+        "age_seconds": None if last is None else max(0.0, round((now - last).total_seconds(), 3)),
+        "problem": channel.problem,
+    }
 
 
 def _ecs_container(task: TaskSpec, container: Container, spec: ContainerSpec) -> Json:

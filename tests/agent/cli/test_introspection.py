@@ -66,6 +66,28 @@ def test_status_is_zero_when_well_and_one_with_the_reasons_when_not(agent, capsy
     assert json.loads(capsys.readouterr().out)["health"]["status"] == "IMPAIRED"
 
 
+CHANNELS = [
+    {"name": "control", "state": "connected", "since": "2026-01-01T12:00:00Z",
+     "last_message_at": "2026-01-01T12:02:48Z", "age_seconds": 12.2, "problem": None},
+    {"name": "telemetry", "state": "disconnected", "since": "2026-01-01T12:02:15Z",
+     "last_message_at": None, "age_seconds": None, "problem": "no route"},
+]  # fmt: skip
+
+
+def test_status_has_a_line_for_each_channel(agent, capsys, monkeypatch) -> None:
+    noon = 1_767_268_800.0
+    monkeypatch.setattr(time, "time", lambda: noon + 180)
+    agent.answers["/v1/metadata"] = (200, {"Version": "berth - v1"})
+    agent.answers["/v1/tasks"] = (200, {"Tasks": []})
+    agent.answers["/health"] = (200, {"status": "OK", "reasons": [], "channels": CHANNELS})
+    assert main(["status"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert "control channel: connected for 3m, last message 12s ago" in shown
+    assert "telemetry channel: disconnected for 45s, no message yet (no route)" in shown
+    assert main(["status", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["health"]["channels"] == CHANNELS
+
+
 def test_leaks_are_listed_and_fail_the_command(agent, capsys) -> None:
     agent.answers["/berth/v1/leaks"] = (200, {"things": []})
     assert main(["leaks"]) == 0

@@ -7,6 +7,7 @@ import pytest
 
 from agent.endpoints.health import HealthBoard
 from agent.endpoints.introspection import Answers, NodeIdentity, introspection_application
+from agent.model.channels import ChannelState, ChannelStatus
 from agent.model.errors import BackendUnavailable, RuntimeUnavailable
 from agent.model.explanation import Explanation
 from agent.model.ids import ContainerId
@@ -52,7 +53,12 @@ def found_leaks():
 
 
 @pytest.fixture
-def application(directory, clock, board, logs, found_leaks):
+def channels():
+    return []
+
+
+@pytest.fixture
+def application(directory, clock, board, logs, *, found_leaks, channels):
     def explain(task, now):
         return (
             Explanation(
@@ -80,6 +86,7 @@ def application(directory, clock, board, logs, found_leaks):
         logs=logs,
         leaks=leaks,
         config=lambda: {"settings": [{"name": "ECS_CLUSTER", "value": "default", "source": "default"}]},
+        channels=lambda: tuple(channels),
     )
     return introspection_application(answers, clock, license_text="Apache License\n")
 
@@ -167,6 +174,34 @@ async def test_health_says_what_is_wrong_and_since_when(application, board, cloc
                 }
             ],
         }
+
+
+async def test_health_shows_the_connections_to_the_control_plane(application, clock, channels):
+    channels += [
+        ChannelStatus("control", ChannelState.CONNECTED, NOON, NOON + timedelta(seconds=48), None),
+        ChannelStatus("telemetry", ChannelState.DISCONNECTED, NOON, None, "no route"),
+    ]
+    clock.advance(60.5)
+    document = await get(application, "/health")
+    assert document["status"] == "OK"
+    assert document["channels"] == [
+        {
+            "name": "control",
+            "state": "connected",
+            "since": "2026-01-01T12:00:00Z",
+            "last_message_at": "2026-01-01T12:00:48Z",
+            "age_seconds": 12.5,
+            "problem": None,
+        },
+        {
+            "name": "telemetry",
+            "state": "disconnected",
+            "since": "2026-01-01T12:00:00Z",
+            "last_message_at": None,
+            "age_seconds": None,
+            "problem": "no route",
+        },
+    ]
 
 
 @pytest.mark.parametrize(
