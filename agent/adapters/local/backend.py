@@ -12,12 +12,13 @@ from aiohttp import web
 from agent.adapters.local.api import Api
 from agent.adapters.local.database import DatabaseFailed
 from agent.adapters.local.definitions.overrides import applied
+from agent.adapters.local.definitions.registration import PRIVATE_REGISTRIES
 from agent.adapters.local.definitions.taskspec import Place, task_spec
 from agent.adapters.local.identity import Identity, new_task_id
 from agent.adapters.local.interfaces import ElasticNetwork, InterfaceKeeper
 from agent.adapters.local.keys import KeyPair, KeysUnusable, load_or_make
 from agent.adapters.local.ledger import Ledger
-from agent.adapters.local.node import Node, Resources, Versions, misfit
+from agent.adapters.local.node import CAPABILITIES, Node, Resources, Versions, misfit
 from agent.adapters.local.operations import OPERATIONS
 from agent.adapters.local.operations.desk import Desk
 from agent.adapters.local.progress import STOPPED_BY_USER, reported
@@ -45,6 +46,7 @@ class LocalOptions:
 
     ``architecture``: ``X86_64`` or ``ARM64``. ``mtu`` None: the VPC's default. ``interface_wait``: how long a
     task's interface may take to appear. ``attributes``: of the operator's own, on the container instance.
+    ``has_role_credentials``: whether roles have credentials that AWS knows, so that secrets can be read.
     """
 
     data_dir: Path
@@ -61,6 +63,7 @@ class LocalOptions:
     interface_wait: timedelta = timedelta(minutes=5)
     has_instance_interface: bool = True
     attributes: Pairs = ()
+    has_role_credentials: bool = False
     agent_hash: str = ""
     docker_version: str = ""
 
@@ -75,6 +78,7 @@ class LocalBackend:
             resources=Resources(options.cpu, options.memory, options.interfaces),
             versions=Versions(options.agent_version, options.agent_hash, options.docker_version),
             architecture=options.architecture,
+            capabilities=(*CAPABILITIES, *((PRIVATE_REGISTRIES,) if options.has_role_credentials else ())),
             own_attributes=options.attributes,
         )
         self._options = options

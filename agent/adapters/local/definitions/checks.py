@@ -11,6 +11,7 @@ from agent.adapters.local.records import Document
 
 _VOLUME_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]{1,576}|[\w+=,.@-]{1,64}")
+_SECRET = re.compile(r"arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:\S{1,519}|[\w/+=.@-]{1,512}")
 _MOST_CONTAINERS = 10
 
 
@@ -29,6 +30,7 @@ def problems(definition: Document) -> Iterator[str]:
     volumes = {volume.get("name") for volume in definition.get("volumes", [])}
     for position, container in enumerate(containers):
         yield from container_problems(f"containerDefinitions[{position}].", container, volumes)
+    yield from _login_problems(containers, definition.get("executionRoleArn"))
     yield from _together(containers)
     yield from _memory_problems(containers, definition)
     yield from _dependency_problems(containers)
@@ -64,6 +66,22 @@ def _volume_problems(volumes: list[Document]) -> Iterator[str]:
             yield f"volumes[{position}].host.sourcePath {source!r}: expected an absolute path"
     for name in _repeated(volume.get("name") for volume in volumes):
         yield f"volumes.name {name!r}: expected every name once"
+
+
+def _login_problems(containers: list[Document], execution_role: str | None) -> Iterator[str]:
+    for position, container in enumerate(containers):
+        credentials = container.get("repositoryCredentials")
+        if not credentials:
+            continue
+        field = f"containerDefinitions[{position}].repositoryCredentials"
+        secret = credentials.get("credentialsParameter", "")
+        if not _SECRET.fullmatch(secret):
+            yield (
+                f"{field}.credentialsParameter {secret!r}: expected the name or the ARN of a secret, such as "
+                "arn:aws:secretsmanager:us-east-1:111122223333:secret:name"
+            )
+        if not execution_role:
+            yield f"{field}: expected executionRoleArn beside it, the secret is read with that role"
 
 
 def _together(containers: list[Document]) -> Iterator[str]:

@@ -13,13 +13,19 @@ _NEW = "ecs.capability."
 _NOT_SHOWN = frozenset({"tags"})
 
 
-def registered(wanted: Document, architecture: str) -> Document:
+PRIVATE_REGISTRIES = f"{_NEW}private-registry-authentication.secretsmanager"
+"""The capability of a machine that looks up registry logins in Secrets Manager (ecs-protocol 1.4)."""
+
+
+def registered(wanted: Document, architecture: str, *, has_role_credentials: bool = False) -> Document:
     """The definition as describe-task-definition will show it, but for revision, ARN, status and times.
 
-    ``wanted`` is a RegisterTaskDefinition request that its shape has accepted. Raise ``ClientFault`` that
-    lists everything that is wrong or unsupported.
+    ``wanted`` is a RegisterTaskDefinition request that its shape has accepted. ``has_role_credentials``:
+    whether roles have credentials that AWS knows. Raise ``ClientFault`` that lists everything that is wrong
+    or unsupported.
     """
-    found = [*refusals(wanted, architecture), *problems(wanted)]
+    unsupported = refusals(wanted, architecture, has_role_credentials=has_role_credentials)
+    found = [*unsupported, *problems(wanted)]
     if found:
         count = f"{len(found)} problems: " if len(found) > 1 else ""
         raise ClientFault(f"Cannot register the task definition. {count}{'; '.join(found)}")
@@ -51,6 +57,8 @@ def required_attributes(document: Document) -> tuple[str, ...]:
             needed |= {f"{_NEW}container-health-check", f"{_OLD}docker-remote-api.1.24"}
         if container.get("dependsOn"):
             needed.add(f"{_NEW}container-ordering")
+        if container.get("repositoryCredentials"):
+            needed.add(PRIVATE_REGISTRIES)
         if container.get("logConfiguration"):
             needed.add(f"{_OLD}logging-driver.{container['logConfiguration']['logDriver']}")
     return tuple(sorted(needed))

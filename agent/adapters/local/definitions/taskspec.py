@@ -25,10 +25,12 @@ from agent.model.spec import (
     HealthCheck,
     LinuxParameters,
     LogConfiguration,
+    LoginSource,
     MountPoint,
     NetworkInterface,
     PortMapping,
     PullBehavior,
+    RegistryAuthentication,
     TaskRole,
     TaskSpec,
     Tmpfs,
@@ -167,7 +169,14 @@ def _container(one: Document) -> ContainerSpec:
         read_only_root=one.get("readonlyRootFilesystem", False),
         interactive=one.get("interactive", False),
         pseudo_terminal=one.get("pseudoTerminal", False),
+        registry=_registry(one.get("repositoryCredentials")),
     )
+
+
+def _registry(credentials: Document | None) -> RegistryAuthentication | None:
+    if not credentials:
+        return None
+    return RegistryAuthentication(LoginSource.SECRETS_MANAGER, secret=credentials["credentialsParameter"])
 
 
 def _health_check(check: Document | None) -> HealthCheck | None:

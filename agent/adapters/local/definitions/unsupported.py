@@ -19,7 +19,6 @@ _TASK = {
 }
 
 _CONTAINER = {
-    "repositoryCredentials": "Secrets Manager is not asked for registry logins",
     "links": "containers of an awsvpc task reach each other on 127.0.0.1",
     "restartPolicy": "a container that exits stays stopped",
     "environmentFiles": "files in S3 are not read; use environment",
@@ -44,13 +43,19 @@ _VOLUME = {
 }
 _VOLUMES_SUPPORTED = "supported are volumes with only a name (made for the task), and host.sourcePath"
 
+_NO_SECRETS = (
+    "a secret opens to the task's execution role only, and this agent has no real credentials of roles; "
+    "they come with BERTH_CREDENTIALS_SOURCE=sts"
+)
+
 _COMPATIBILITIES = ("EC2", "EXTERNAL", "FARGATE", "MANAGED_INSTANCES")
 
 
-def refusals(definition: Document, architecture: str) -> Iterator[str]:
+def refusals(definition: Document, architecture: str, *, has_role_credentials: bool) -> Iterator[str]:
     """One sentence for each thing in a definition that is not supported here.
 
     ``architecture``: what this machine is, in ECS's words (``X86_64`` or ``ARM64``).
+    ``has_role_credentials``: whether roles have credentials that AWS knows.
     """
     mode = definition.get("networkMode")
     if mode != "awsvpc":
@@ -62,6 +67,8 @@ def refusals(definition: Document, architecture: str) -> Iterator[str]:
     for position, container in enumerate(definition["containerDefinitions"]):
         where = f"containerDefinitions[{position}]."
         yield from _present(where, container, _CONTAINER)
+        if not has_role_credentials:
+            yield from _present(where, container, {"repositoryCredentials": _NO_SECRETS})
         yield from _logging(f"{where}logConfiguration.", container.get("logConfiguration"))
         yield from _details(where, container)
     for position, volume in enumerate(definition.get("volumes", [])):

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from agent.adapters.local.definitions.registration import registered
+from agent.adapters.local.definitions.registration import PRIVATE_REGISTRIES, registered
 from agent.adapters.local.errors import ClientFault, InvalidParameter
 from agent.adapters.local.operations.desk import Desk, checked_tags, wants_tags
 from agent.adapters.local.operations.paging import paged
@@ -11,7 +11,9 @@ from agent.adapters.local.records import DefinitionRecord, Document
 
 def register_task_definition(desk: Desk, wanted: Document) -> Document:
     """Make the family's next revision."""
-    document = registered(wanted, desk.node.architecture)
+    document = registered(
+        wanted, desk.node.architecture, has_role_credentials=PRIVATE_REGISTRIES in desk.node.capabilities
+    )
     tags = checked_tags(wanted.get("tags", []))
     family = wanted["family"]
     definition = DefinitionRecord(

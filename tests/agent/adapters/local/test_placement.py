@@ -247,3 +247,25 @@ async def test_the_machine_shows_its_resources_attributes_and_counts(stage):
     assert instance["versionInfo"]["agentVersion"] == "0.0.1"
     cluster = (await stage.ecs("describe_clusters"))["clusters"][0]
     assert (cluster["pendingTasksCount"], cluster["registeredContainerInstancesCount"]) == (1, 1)
+
+
+async def test_a_login_in_secrets_manager_needs_a_machine_whose_roles_have_credentials(tmp_path):
+    credentials = {"repositoryCredentials": {"credentialsParameter": "registry/web"}}
+    private = {
+        **NGINX,
+        "executionRoleArn": "arn:aws:iam::111122223333:role/pull",
+        "containerDefinitions": [{**NGINX["containerDefinitions"][0], **credentials}],
+    }
+    async with running(tmp_path, SystemClock()) as stage:
+        with pytest.raises(ClientError) as refused:
+            await stage.register(private)
+        assert refusal(refused)[0] == "ClientException"
+        assert "BERTH_CREDENTIALS_SOURCE=sts" in refusal(refused)[1]
+    async with running(tmp_path, SystemClock(), has_role_credentials=True) as stage:
+        await stage.register(private)
+        task = await stage.run_one()
+        spec = (await stage.wanted(task["taskArn"])).spec
+        assert spec.containers[0].registry.secret == "registry/web"
+        assert spec.execution_role.arn == private["executionRoleArn"]
+    async with running(tmp_path, SystemClock()) as stage:
+        assert [one["reason"] for one in (await stage.run())["failures"]] == ["ATTRIBUTE"]

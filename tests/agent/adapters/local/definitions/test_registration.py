@@ -47,7 +47,7 @@ UNSUPPORTED = {
     "unknown compatibility": (a_definition(requiresCompatibilities=["EC2", "MOON"]), "requiresCompatibilities 'MOON'"),
     "Windows": (a_definition(runtimePlatform={"operatingSystemFamily": "WINDOWS_SERVER_2022_CORE"}), "operatingSystemFamily"),
     "other CPU": (a_definition(runtimePlatform={"cpuArchitecture": "ARM64"}), "this machine is 'X86_64'"),
-    "repositoryCredentials": (a_definition({"repositoryCredentials": {"credentialsParameter": "x"}}), "repositoryCredentials"),
+    "repositoryCredentials": (a_definition({"repositoryCredentials": {"credentialsParameter": "x"}}, executionRoleArn="role"), "they come with BERTH_CREDENTIALS_SOURCE=sts"),
     "links": (a_definition({"links": ["db"]}), "containerDefinitions[0].links ['db']: not supported"),
     "restartPolicy": (a_definition({"restartPolicy": {"enabled": True}}), "restartPolicy"),
     "environmentFiles": (a_definition({"environmentFiles": [{"type": "s3", "value": "x"}]}), "environmentFiles"),
@@ -242,3 +242,35 @@ def test_defaults_are_filled_in_and_sizes_are_shown_in_plain_units():
         "ecs.capability.task-cpu-mem-limit",
         "ecs.capability.task-eni",
     }
+
+
+SECRET = "arn:aws:secretsmanager:us-east-1:111122223333:secret:registry/web-AbCdEf"
+
+
+def with_secret(secret=SECRET, **changes):
+    return a_definition({"repositoryCredentials": {"credentialsParameter": secret}}, **changes)
+
+
+@pytest.mark.parametrize("secret", [SECRET, "registry/web"])
+def test_a_login_in_secrets_manager_is_taken_where_roles_have_credentials(secret):
+    document = registered(with_secret(secret, executionRoleArn="pull"), "X86_64", has_role_credentials=True)
+    assert document["containerDefinitions"][0]["repositoryCredentials"] == {"credentialsParameter": secret}
+    name = "ecs.capability.private-registry-authentication.secretsmanager"
+    assert {"name": name} in document["requiresAttributes"]
+
+
+@pytest.mark.parametrize(
+    ("definition", "words"),
+    [
+        (with_secret(), "repositoryCredentials: expected executionRoleArn beside it"),
+        (with_secret("", executionRoleArn="pull"), "credentialsParameter '': expected the name or the ARN"),
+        (
+            with_secret("arn:aws:ssm:us-east-1:111122223333:parameter/x", executionRoleArn="pull"),
+            "containerDefinitions[0].repositoryCredentials.credentialsParameter 'arn:aws:ssm:us-east-1:",
+        ),
+    ],
+)
+def test_a_login_in_secrets_manager_needs_a_secret_and_a_role(definition, words):
+    with pytest.raises(ClientFault) as refused:
+        registered(definition, "X86_64", has_role_credentials=True)
+    assert words in str(refused.value)

@@ -15,9 +15,11 @@ from agent.model.spec import (
     HealthCheck,
     LinuxParameters,
     LogConfiguration,
+    LoginSource,
     MountPoint,
     PortMapping,
     PullBehavior,
+    RegistryAuthentication,
     Tmpfs,
     Ulimit,
     Volume,
@@ -31,6 +33,7 @@ EVERYTHING = {
     "family": "all",
     "networkMode": "awsvpc",
     "taskRoleArn": "arn:aws:iam::111122223333:role/all",
+    "executionRoleArn": "arn:aws:iam::111122223333:role/pull",
     "cpu": "1 vCPU",
     "memory": "2 GB",
     "volumes": [{"name": "state"}, {"name": "srv", "host": {"sourcePath": "/srv"}}],
@@ -69,6 +72,7 @@ EVERYTHING = {
             "readonlyRootFilesystem": True,
             "interactive": True,
             "pseudoTerminal": True,
+            "repositoryCredentials": {"credentialsParameter": "registry/app"},
         },
     ],
 }
@@ -87,7 +91,8 @@ ATTACHMENT = AttachmentRecord(
 
 
 def spec(pull=PullBehavior.DEFAULT):
-    definition = DefinitionRecord("all", 3, registered(EVERYTHING, "X86_64"), registered_at=NOON)
+    document = registered(EVERYTHING, "X86_64", has_role_credentials=True)
+    definition = DefinitionRecord("all", 3, document, registered_at=NOON)
     task = TaskRecord(
         id="1" * 32,
         cluster="default",
@@ -143,6 +148,7 @@ def test_the_container_carries_everything_that_was_asked_for():
     assert app.read_only_root
     assert app.interactive
     assert app.pseudo_terminal
+    assert app.registry == RegistryAuthentication(LoginSource.SECRETS_MANAGER, secret="registry/app")
 
 
 def test_what_was_not_asked_for_is_left_to_the_image():
@@ -150,6 +156,7 @@ def test_what_was_not_asked_for_is_left_to_the_image():
     assert init.command is None
     assert init.entry_point is None
     assert init.memory is None
+    assert init.registry is None
     assert not init.essential
 
 
