@@ -20,19 +20,23 @@ CLEAN, RETRIABLE, TERMINAL = 0, 1, 5
 
 def main(env_file: Path | None = None, *, environ: Mapping[str, str] | None = None) -> int:
     """Run the agent until SIGTERM or SIGINT; return the exit code. Containers are never stopped by it."""
+    variables = environment() if environ is None else environ
+
+    def with_user_data(user_data: str) -> Settings:
+        return Settings.load(variables, env_file=env_file, user_data=user_data)
+
     try:
-        settings = Settings.load(environment() if environ is None else environ, env_file=env_file)
+        settings = Settings.load(variables, env_file=env_file)
     except BadSettings as error:
-        print("berth agent: cannot start with these settings:", file=sys.stderr)  # noqa: T201
-        for problem in error.problems:
-            print(f"  {problem}", file=sys.stderr)  # noqa: T201
-        return RETRIABLE
+        return _refused(error)
     hand_to_libraries(settings)
     _configure_logs(settings)
     for warning in settings.warnings:
         log.warning("settings.doubted", problem=warning)
     try:
-        asyncio.run(live(settings))
+        asyncio.run(live(settings, with_user_data))
+    except BadSettings as error:
+        return _refused(error)
     except (CannotStart, CheckpointFailed) as error:
         return _ended_by([error])
     except BaseExceptionGroup as group:
@@ -42,6 +46,13 @@ def main(env_file: Path | None = None, *, environ: Mapping[str, str] | None = No
         return _ended_by(_leaves(expected))
     log.info("agent.stopped")
     return CLEAN
+
+
+def _refused(error: BadSettings) -> int:
+    print("berth agent: cannot start with these settings:", file=sys.stderr)  # noqa: T201
+    for problem in error.problems:
+        print(f"  {problem}", file=sys.stderr)  # noqa: T201
+    return RETRIABLE
 
 
 def _ended_by(errors: list[BaseException]) -> int:

@@ -7,18 +7,23 @@ import signal
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 import structlog
 from aiohttp import web
 
 from agent import __version__
-from agent.adapters.aws.roles import StsRoles
+from agent.adapters.clock import SystemClock
 from agent.adapters.host.sockets import bound_socket
+from agent.adapters.interfaces import LinkWatcher
+from agent.daemon.control import Control, Site
+from agent.daemon.ecs import EcsControl, Surroundings
 from agent.daemon.license import license_text
+from agent.daemon.local import LocalControl
 from agent.daemon.parts import Parts, build
 from agent.endpoints.audit import AuditLog
 from agent.endpoints.credentials import credentials_application
+from agent.endpoints.health import HealthBoard
 from agent.endpoints.introspection import (
     INTROSPECTION_LIMITS,
     Answers,
@@ -28,7 +33,7 @@ from agent.endpoints.introspection import (
 from agent.endpoints.serving import Served
 from agent.lifecycle.explain import explain
 from agent.model.errors import CannotStart, RuntimeUnavailable, StepError, StepTimedOut
-from agent.settings import Address, Settings
+from agent.settings import Settings
 
 log = structlog.get_logger()
 
@@ -39,59 +44,78 @@ CLAIM = "berth-agent"
 """The name under which an agent holds the network of this machine: bridge, endpoint, rules, interfaces."""
 
 
-async def live(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT. Raise ``CannotStart`` or ``CheckpointFailed`` (perhaps in a group)."""
-    with _alone(settings):
-        parts = build(settings)
-        try:
-            with claimed(CLAIM):
-                async with asyncio.TaskGroup() as group:
-                    work = group.create_task(_work(parts))
-                    await _until_told_to_stop()
-                    log.info("agent.stopping")
-                    work.cancel()
-        finally:
-            await _close(parts)
+async def live(settings: Settings, with_user_data: Callable[[str], Settings]) -> None:
+    """Run until SIGTERM or SIGINT. ``with_user_data``: the settings with what the machine was started with.
+
+    Raise ``CannotStart``, ``CheckpointFailed`` (perhaps in a group) or ``BadSettings``.
+    """
+    async with AsyncExitStack() as ends:
+        ends.enter_context(_alone(settings))
+        clock = SystemClock()
+        health = HealthBoard(clock)
+        interfaces = LinkWatcher()
+        ends.push_async_callback(interfaces.aclose)
+        control = await _control(settings, Surroundings(interfaces, clock, health), with_user_data)
+        ends.push_async_callback(control.aclose)
+        parts = build(control, interfaces, clock, health)
+        _close_at_the_end(ends, parts)
+        ends.enter_context(claimed(CLAIM))
+        async with asyncio.TaskGroup() as group:
+            work = group.create_task(_work(parts))
+            await _until_told_to_stop()
+            log.info("agent.stopping")
+            work.cancel()
+
+
+async def _control(
+    settings: Settings, around: Surroundings, with_user_data: Callable[[str], Settings]
+) -> Control:
+    if settings.backend == "local":
+        return LocalControl(settings, around.clock)
+    return await EcsControl.prepare(settings, around, with_user_data)
 
 
 async def _work(parts: Parts) -> None:
+    if parts.control.is_new_machine:
+        # The tasks of another machine: what an image of it has brought along (ecs-protocol 0.4).
+        for task in (await parts.checkpoints.load_all()).tasks:
+            await parts.checkpoints.forget(task.arn)
     await parts.interfaces.start()
     async with asyncio.TaskGroup() as starting:
         starting.create_task(parts.plumbing.ensure())
         starting.create_task(parts.network.start())
-        starting.create_task(parts.backend.start())
+        starting.create_task(parts.control.start())
     audit = AuditLog(
         None if parts.settings.audit_disabled else parts.settings.audit_file,
         parts.clock,
         parts.health,
         cluster=parts.settings.cluster,
-        container_instance=parts.backend.container_instance_arn,
+        container_instance=lambda: parts.control.container_instance or "",
     )
     endpoint = credentials_application(
         parts.node,
-        parts.credentials,
+        parts.control.credentials,
         parts.clock,
         audit,
         is_ready=lambda: parts.node.known() is not None,
     )
-    async with (
-        Served(endpoint) as served,
-        _site(_introspection(parts), parts.settings.introspection_address, "BERTH_INTROSPECTION_ADDRESS"),
-        _site(parts.backend.application(), parts.settings.api_address, "BERTH_API_ADDRESS"),
-        asyncio.TaskGroup() as group,
-    ):
+    introspection = Site(
+        _introspection(parts), parts.settings.introspection_address, "BERTH_INTROSPECTION_ADDRESS"
+    )
+    async with Served(endpoint) as served, AsyncExitStack() as sites, asyncio.TaskGroup() as group:
+        for site in (introspection, *parts.control.sites()):
+            await sites.enter_async_context(_served(site))
         group.create_task(_serve_credentials(parts, served))
         group.create_task(parts.interfaces.run())
         group.create_task(parts.plumbing.keep())
-        group.create_task(parts.credentials.keep_renewed())
-        group.create_task(parts.backend.run())
+        group.create_task(parts.control.run(parts.machine))
         group.create_task(parts.janitor.run())
         group.create_task(_follow_tasks(parts))
         log.info(
             "agent.ready",
             version=__version__,
             cluster=parts.settings.cluster,
-            api=str(parts.settings.api_address),
+            backend=parts.settings.backend,
             introspection=str(parts.settings.introspection_address),
         )
 
@@ -99,6 +123,7 @@ async def _work(parts: Parts) -> None:
 async def _follow_tasks(parts: Parts) -> None:
     """The endpoints answer from the records while the runtime is awaited; nothing else begins without it."""
     await _reach_runtime(parts)
+    parts.machine.is_reached.set()
     await parts.node.run()
 
 
@@ -132,15 +157,17 @@ async def _serve_credentials(parts: Parts, served: Served) -> None:
 
 
 def _introspection(parts: Parts) -> web.Application:
-    identity = NodeIdentity(
-        cluster=parts.settings.cluster,
-        container_instance=parts.backend.container_instance_arn,
-        version=f"berth - v{__version__}",
-    )
+    def identity() -> NodeIdentity:
+        return NodeIdentity(
+            cluster=parts.settings.cluster,
+            container_instance=parts.control.container_instance,
+            version=f"berth - v{__version__}",
+        )
+
     answers = Answers(
         directory=parts.node,
         health=parts.health,
-        identity=lambda: identity,
+        identity=identity,
         explain=explain,
         logs=parts.runtime,
         leaks=_leaks(parts),
@@ -150,28 +177,29 @@ def _introspection(parts: Parts) -> web.Application:
                 for each in parts.settings.described()
             ]
         },
+        channels=parts.control.channels,
     )
     return introspection_application(answers, parts.clock, license_text=license_text())
 
 
 def _leaks(parts: Parts) -> Callable[[], Awaitable[dict[str, tuple[str, ...]]]]:
     async def look() -> dict[str, tuple[str, ...]]:
-        return {**await parts.janitor.leaks(), "interfaces": await parts.backend.orphans()}
+        return {**await parts.janitor.leaks(), "interfaces": await parts.control.orphans()}
 
     return look
 
 
 @asynccontextmanager
-async def _site(application: web.Application, address: Address, setting: str) -> AsyncIterator[None]:
+async def _served(site: Site) -> AsyncIterator[None]:
     """Serve on one loopback address, and say which setting chooses another when it is taken."""
-    async with Served(application, INTROSPECTION_LIMITS) as served:
+    async with Served(site.application, INTROSPECTION_LIMITS) as served:
         try:
-            listening = bound_socket(None, address.host, address.port)
+            listening = bound_socket(None, site.address.host, site.address.port)
         except CannotStart as error:
             raise CannotStart(
-                f"{error}. Or choose another address with {setting}", is_final=error.is_final
+                f"{error}. Or choose another address with {site.setting}", is_final=error.is_final
             ) from error
-        await served.listen(setting, listening)
+        await served.listen(site.setting, listening)
         yield
 
 
@@ -247,13 +275,9 @@ def _holder_of(name: str) -> str:
     return f"process {credentials.unpack(holder)[0]}"
 
 
-async def _close(parts: Parts) -> None:
-    if isinstance(parts.credentials, StsRoles):
-        parts.credentials.close()
-    parts.logins.close()
-    await parts.interfaces.aclose()
-    await parts.network.aclose()
-    await parts.runtime.aclose()
-    await parts.backend.aclose()
-    await parts.vpc.aclose()
-    await parts.checkpoints.aclose()
+def _close_at_the_end(ends: AsyncExitStack, parts: Parts) -> None:
+    """Each part is closed whatever becomes of the others; the last one here is the first."""
+    ends.push_async_callback(parts.checkpoints.aclose)
+    ends.push_async_callback(parts.runtime.aclose)
+    ends.push_async_callback(parts.network.aclose)
+    ends.callback(parts.logins.close)

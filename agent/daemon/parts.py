@@ -1,16 +1,13 @@
 """Builds every part from the settings. The only place that knows all of them by name."""
 
+import asyncio
 import json
-import os
-import platform
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 
-from agent import __version__
-from agent.adapters.aws.development import DevelopmentCredentials
 from agent.adapters.aws.logins import Logins
-from agent.adapters.aws.roles import StsRoles
+from agent.adapters.aws.static_logins import static_logins
 from agent.adapters.clock import SystemClock
 from agent.adapters.cni.conflist import TaskBridge
 from agent.adapters.cni.provider import CniProvider, CniSettings
@@ -21,21 +18,14 @@ from agent.adapters.files.pulls import FilePulls
 from agent.adapters.host.plumbing import HostPlumbing
 from agent.adapters.host.rules import FirewallPlan
 from agent.adapters.interfaces import LinkWatcher
-from agent.adapters.local.backend import LocalBackend, LocalOptions
-from agent.adapters.local.vpc.errors import BadVpcPlan
-from agent.adapters.local.vpc.plan import default_plan
-from agent.adapters.local.vpc.vpc import SimulatedVpc
+from agent.daemon.control import Control, Machine
+from agent.daemon.hardware import architecture
 from agent.endpoints.health import HealthBoard
 from agent.model.errors import CannotStart
 from agent.settings import Settings
 from agent.supervisor.janitor import Janitor
 from agent.supervisor.node import Node
 from agent.supervisor.perform import Performer
-
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-"""The kernel's names of the machines that berth supports, and Docker's."""
-
-_ECS_ARCHITECTURES = {"amd64": "X86_64", "arm64": "ARM64"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,28 +40,24 @@ class Parts:
     interfaces: LinkWatcher
     plumbing: HostPlumbing
     checkpoints: FileCheckpoints
-    credentials: DevelopmentCredentials | StsRoles
     logins: Logins
-    vpc: SimulatedVpc
-    backend: LocalBackend
+    control: Control
     node: Node
+    machine: Machine
     janitor: Janitor
 
 
-def build(settings: Settings) -> Parts:
+def build(control: Control, interfaces: LinkWatcher, clock: SystemClock, health: HealthBoard) -> Parts:
     """Wire the parts; nothing is started yet. Raise ``CannotStart``."""
-    clock = SystemClock()
-    health = HealthBoard(clock)
+    settings = control.settings
     runtime = DockerRuntime(_docker_settings(settings), clock)
     network = CniProvider(_cni_settings(settings))
-    interfaces = LinkWatcher()
     checkpoints = FileCheckpoints(settings.data_directory)
-    credentials = _credentials(settings, clock)
-    logins = _logins(settings, clock, credentials)
-    vpc, backend = _local_backend(settings, clock)
+    logins = _logins(control, clock)
+    pulls = FilePulls(settings.data_directory)
     node = Node(
-        backend=backend,
-        performer=Performer(runtime, network, credentials, logins, FilePulls(settings.data_directory)),
+        backend=control.backend,
+        performer=Performer(runtime, network, control.credentials, logins, pulls),
         checkpoints=checkpoints,
         interfaces=interfaces,
         clock=clock,
@@ -88,18 +74,12 @@ def build(settings: Settings) -> Parts:
         interfaces=interfaces,
         plumbing=HostPlumbing(FirewallPlan(port=settings.endpoint_port, local_routes=routes), health),
         checkpoints=checkpoints,
-        credentials=credentials,
         logins=logins,
-        vpc=vpc,
-        backend=backend,
+        control=control,
         node=node,
+        machine=Machine(node, runtime, network, asyncio.Event()),
         janitor=Janitor(runtime, network, known=node.known, sandboxes=node.sandboxes),
     )
-
-
-def memory_mib() -> int:
-    """All memory of this machine, in MiB."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (1024 * 1024)
 
 
 def _docker_settings(settings: Settings) -> DockerSettings:
@@ -124,8 +104,7 @@ def _docker_settings(settings: Settings) -> DockerSettings:
 
 
 def _pause_image(directory: Path) -> PauseImage:
-    architecture = _architecture()
-    description = directory / f"pause-{architecture}.json"
+    description = directory / f"pause-{architecture()}.json"
     try:
         content = json.loads(description.read_text(encoding="utf-8"))
         return PauseImage(content["image_id"], content["name"], directory / content["archive"])
@@ -135,15 +114,6 @@ def _pause_image(directory: Path) -> PauseImage:
             "'make build' or point BERTH_PAUSE_PATH at its directory",
             is_final=True,
         ) from error
-
-
-def _architecture() -> str:
-    machine = platform.machine()
-    if machine not in ARCHITECTURES:
-        raise CannotStart(
-            f"this machine is a {machine}; berth runs on {' and '.join(ARCHITECTURES)}", is_final=True
-        )
-    return ARCHITECTURES[machine]
 
 
 def _cni_settings(settings: Settings) -> CniSettings:
@@ -161,47 +131,11 @@ def _cni_settings(settings: Settings) -> CniSettings:
     )
 
 
-def _credentials(settings: Settings, clock: SystemClock) -> DevelopmentCredentials | StsRoles:
-    if settings.credentials_source == "sts":
-        return StsRoles(clock, region=settings.region, endpoint=settings.sts_endpoint)
-    return DevelopmentCredentials(clock)
-
-
-def _logins(settings: Settings, clock: SystemClock, roles: DevelopmentCredentials | StsRoles) -> Logins:
+def _logins(control: Control, clock: SystemClock) -> Logins:
+    settings = control.settings
     return Logins(
         clock,
         region=settings.region,
-        # what is made up for development opens nothing
-        role_credentials=roles.for_role if isinstance(roles, StsRoles) else None,
+        role_credentials=control.role_credentials,
+        static=static_logins(settings.registry_auth_type, settings.registry_auth_data),
     )
-
-
-def _local_backend(settings: Settings, clock: SystemClock) -> tuple[SimulatedVpc, LocalBackend]:
-    try:
-        plan = default_plan(settings.region, seed=settings.account_id, ipv4_cidr=str(settings.vpc_network))
-    except BadVpcPlan as error:
-        raise CannotStart(f"BERTH_VPC_CIDR: {error}", is_final=True) from error
-    vpc = SimulatedVpc(plan, namespace=settings.vpc_namespace)
-    memory = memory_mib() - settings.reserved_memory
-    if memory <= 0:
-        raise CannotStart(
-            f"ECS_RESERVED_MEMORY is {settings.reserved_memory} MiB, but this machine has "
-            f"{memory_mib()} MiB; nothing would be left for tasks",
-            is_final=True,
-        )
-    options = LocalOptions(
-        data_dir=settings.data_directory,
-        cpu=(os.cpu_count() or 1) * 1024,
-        memory=memory,
-        agent_version=__version__,
-        cluster=settings.cluster,
-        region=settings.region,
-        account=settings.account_id,
-        interfaces=settings.max_interfaces,
-        architecture=_ECS_ARCHITECTURES[_architecture()],
-        pull_behavior=settings.pull_behavior,
-        interface_wait=settings.interface_wait_limit,
-        has_instance_interface=settings.instance_interface,
-        attributes=settings.instance_attributes,
-    )
-    return vpc, LocalBackend(options, plan, vpc, clock)

@@ -1,6 +1,7 @@
 """Who asked for which credentials, when and with what outcome; never the id, never a secret."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -48,7 +49,7 @@ class AuditLog:
         health: HealthReports,
         *,
         cluster: str = "",
-        container_instance: str = "",
+        container_instance: Callable[[], str] = lambda: "",
         max_bytes: int = 10 * 1024 * 1024,
         keep: int = 5,
     ) -> None:
@@ -65,7 +66,7 @@ class AuditLog:
         """Append one line."""
         if self._path is None:
             return
-        line = audit_line(record, self._clock.now(), self._cluster, self._container_instance)
+        line = audit_line(record, self._clock.now(), self._cluster, self._container_instance())
         try:
             self._append(self._path, f"{line}\n".encode())
         except OSError as error:

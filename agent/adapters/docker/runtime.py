@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -58,6 +59,15 @@ from agent.ports.clock import Clock
 from agent.ports.runtime import ContainerPlan, PausePlan
 
 
+@dataclass(frozen=True, slots=True)
+class DaemonVersions:
+    """The daemon's own version, and the newest and oldest API it speaks. Empty: it does not say."""
+
+    server: str
+    api: str
+    least_api: str
+
+
 class DockerRuntime:
     """Implements ``ContainerRuntime`` and ``ContainerLogs``. Nothing works before ``start`` has returned."""
 
@@ -79,6 +89,7 @@ class DockerRuntime:
             is_busy=self._turns.is_busy,
         )
         self._groups: TaskGroups | None = None
+        self._versions: DaemonVersions | None = None
         self._image_environments: dict[str, frozenset[str]] = {}
         self._seen: dict[str, ContainerSnapshot] = {}
         # Created here and not started since: starting one of these needs no look at what became of it.
@@ -102,7 +113,20 @@ class DockerRuntime:
             period=int(self._settings.cpu_period.total_seconds() * 1_000_000),
             is_enabled=self._settings.task_limits,
         )
+        told = await self._connection.call(
+            Lane.LOOK, lambda client: client.version(), limit=self._limits.inspect, transition="inspecting"
+        )
+        self._versions = DaemonVersions(
+            server=str(told.get("Version") or ""),
+            api=str(told.get("ApiVersion") or ""),
+            least_api=str(told.get("MinAPIVersion") or ""),
+        )
         await self._pause.ensure_loaded()
+
+    @property
+    def versions(self) -> DaemonVersions | None:
+        """What the daemon says of itself. None before ``start``."""
+        return self._versions
 
     async def check(self) -> None:
         """Raise ``RuntimeUnavailable`` unless the daemon answers within seconds."""

@@ -141,6 +141,10 @@ class EcsApi:
         self._pause = pause
         self._limits = limits
 
+    def present_as(self, user_agent: str) -> None:
+        """Present the agent so from now on: more of it is known than at first."""
+        self._user_agent = user_agent
+
     async def call(
         self, operation: str, body: dict[str, Any], *, attempts: int = 3, pause: Pause | None = None
     ) -> dict[str, Any]:
@@ -218,23 +222,10 @@ class EcsApi:
             answer = await self._round_trip(
                 {**signed, "User-Agent": self._user_agent, "Accept-Encoding": "gzip"}, payload
             )
-        except aiohttp.ConnectionTimeoutError as error:
-            raise self._no_answer(
-                operation, f"no connection within {self._limits.sock_connect:g} s"
-            ) from error
-        except TimeoutError as error:
-            raise self._no_answer(operation, f"no answer within {self._limits.total:g} s") from error
-        except aiohttp.ClientConnectorCertificateError as error:
-            why = f"its certificate is not trusted: {error.certificate_error}"
-            raise self._no_answer(operation, why, is_passing=False) from error
-        except aiohttp.ClientSSLError as error:
-            raise self._no_answer(operation, f"TLS failed: {error}", is_passing=False) from error
-        except (aiohttp.ClientError, OSError) as error:
-            # The text of some of these quotes what the server sent, which may be what it was sent.
-            text = _without_secrets(f"{type(error).__name__}: {error}", signed)
-            raise self._no_answer(operation, text) from None
-        except _Unusable as unusable:
-            raise self._no_answer(operation, str(unusable), is_passing=unusable.is_passing) from None
+        except (aiohttp.ClientError, OSError, _Unusable) as error:  # a TimeoutError is an OSError
+            problem, is_passing = self._told(error, signed)
+            # The cause would print what the server sent, which may be what it was sent.
+            raise ApiUnreachable(f"{operation}: {self._where}: {problem}", is_passing=is_passing) from None
         if answer.status < 300:  # noqa: PLR2004 HTTP
             return answer.document
         message = _without_secrets(_first(answer.document, "message", "Message", "errorMessage"), signed)
@@ -260,8 +251,23 @@ class EcsApi:
             document = _document(bytes(content), response)
             return _Answer(document, response.status, response.headers.get("Date"), _kind(document, response))
 
-    def _no_answer(self, operation: str, why: str, *, is_passing: bool = True) -> ApiUnreachable:
-        return ApiUnreachable(f"{operation}: {self._where}: {why}", is_passing=is_passing)
+    def _told(self, error: Exception, sent: dict[str, str]) -> tuple[str, bool]:
+        """What happened, and whether it may pass."""
+        match error:
+            case _Unusable():
+                return str(error), error.is_passing
+            case aiohttp.ConnectionTimeoutError():
+                return f"no connection within {self._limits.sock_connect:g} s", True
+            case TimeoutError():
+                return f"no answer within {self._limits.total:g} s", True
+            case aiohttp.ClientConnectorCertificateError():
+                return f"its certificate is not trusted: {error.certificate_error}", False
+            case aiohttp.ClientConnectorSSLError():
+                return f"TLS failed: {error.os_error}", False
+            case aiohttp.ClientConnectorError():
+                return f"cannot connect: {error.os_error}", True
+            case _:
+                return _without_secrets(f"{type(error).__name__}: {error}", sent), True
 
 
 class _Unusable(Exception):
