@@ -8,7 +8,6 @@ import asyncio
 import json
 import random
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import aiohttp
@@ -32,9 +31,9 @@ _ONLY_VERSION_1 = ""
 
 
 class MetadataUnavailable(PortUnavailable):
-    """The service does not answer, or not with what was asked for. ``status``: what it said instead, if it did.
+    """The service does not answer, or not with what was asked for.
 
-    ``is_absent``: there is none on this machine, as far as is known.
+    ``status``: what it said instead, if it did. ``is_absent``: this machine has none, as far as is known.
     """
 
     def __init__(self, problem: str, *, status: int | None = None, is_absent: bool = False) -> None:
@@ -72,29 +71,23 @@ class Identity:
     availability_zone: str | None = None
 
 
-def direct_session() -> aiohttp.ClientSession:
-    """A session that knows no proxy."""
-    return aiohttp.ClientSession(trust_env=False, cookie_jar=aiohttp.DummyCookieJar())
-
-
 class InstanceMetadata:
     """Asks the metadata service. Its verbs give None where there is no answer; only ``fetch`` raises.
 
-    ``endpoint``: a URL, or None for the usual one. ``http`` makes the session, which is ours to close.
-    ``is_disabled``: nothing is ever asked (``AWS_EC2_METADATA_DISABLED``).
+    ``endpoint``: a URL, or None for the usual one. ``is_disabled``: nothing is ever asked
+    (``AWS_EC2_METADATA_DISABLED``). It has a session of its own, because one that others use may know
+    proxies.
     """
 
     def __init__(
         self,
         endpoint: str | None = None,
-        http: Callable[[], aiohttp.ClientSession] = direct_session,
         *,
         is_disabled: bool = False,
         patience: Patience | None = None,
     ) -> None:
         self.endpoint = (endpoint or DEFAULT_ENDPOINT).rstrip("/")
         self.is_disabled = is_disabled
-        self._make_session = http
         self._patience = patience or Patience()
         self._session: aiohttp.ClientSession | None = None
         self._turn = asyncio.Lock()
@@ -104,6 +97,7 @@ class InstanceMetadata:
         self._absence: str | None = None
         self._absent_until = 0.0
         self._identity_texts: dict[str, str] = {}
+        self._told: dict[str, str] = {}
 
     async def aclose(self) -> None:
         """Close the connections. What is asked afterwards opens new ones."""
@@ -193,9 +187,9 @@ class InstanceMetadata:
         try:
             content = await self.fetch(path)
         except MetadataUnavailable as error:
-            if not error.is_absent:
-                log.warning("metadata.missed", path=path, reason=str(error))
+            self._tell(path, error)
             return None
+        self._told.pop(path, None)
         text = None if content is None else _decoded(content)
         return text.strip() or None if text is not None else None
 
@@ -235,7 +229,7 @@ class InstanceMetadata:
                 # a stand-in of somebody's; a real one that forbids version 2 does not exist
                 self._token = _ONLY_VERSION_1
             elif status == _FORBIDDEN:
-                self._remember_absence(f"{self.endpoint} is turned off for this instance (403)")
+                raise self._absent(f"{self.endpoint} is turned off for this instance (403)")
             else:
                 problem = f"{self.endpoint} gave no token (status {status})"
                 raise MetadataUnavailable(problem, status=status)
@@ -264,27 +258,29 @@ class InstanceMetadata:
         except (aiohttp.ClientError, OSError) as error:  # a time-out is an OSError
             said = f"no answer within {limit:g} s" if isinstance(error, TimeoutError) else str(error)
             problem = f"{self.endpoint} cannot be asked for {path}: {said}"
-            if not self._has_answered:
-                self._remember_absence(problem)
-            raise MetadataUnavailable(problem) from error
+            raise (MetadataUnavailable if self._has_answered else self._absent)(problem) from error
         self._has_answered = True
         self._absence = None
         return response.status, bytes(content)
 
-    def _remember_absence(self, problem: str) -> None:
+    def _absent(self, problem: str) -> MetadataUnavailable:
+        """Remember that there is no service; the error to raise."""
         if self._absence is None:
-            log.info("metadata.missed", path="", reason=problem)
+            log.info("metadata.missed", reason=problem)
         self._absence = problem
         self._absent_until = asyncio.get_running_loop().time() + self._patience.absence
-        raise MetadataUnavailable(problem, is_absent=True)
+        return MetadataUnavailable(problem, is_absent=True)
+
+    def _tell(self, path: str, error: MetadataUnavailable) -> None:
+        """Log what is new: some paths are asked for every second."""
+        if not error.is_absent and self._told.get(path) != str(error):
+            self._told[path] = str(error)
+            log.warning("metadata.missed", path=path, reason=str(error))
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            session = self._make_session()
-            if session.trust_env:
-                # its proxy would get the token, and tell us about another machine
-                raise ValueError("this session uses the proxies of the environment; expected one without")
-            self._session = session
+            # a proxy would get the token, and tell us about another machine
+            self._session = aiohttp.ClientSession(trust_env=False, cookie_jar=aiohttp.DummyCookieJar())
         return self._session
 
     async def _identity_text(self, path: str) -> str | None:
@@ -305,8 +301,7 @@ class InstanceMetadata:
             except MetadataUnavailable as error:
                 delay = pause * (1 + patience.jitter * random.SystemRandom().random())
                 if error.is_absent or asyncio.get_running_loop().time() + delay >= end:
-                    if not error.is_absent:
-                        log.warning("metadata.missed", path=path, reason=str(error))
+                    self._tell(path, error)
                     return None
                 await asyncio.sleep(delay)
                 pause = min(pause * 2, patience.longest_pause)

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -32,7 +31,7 @@ _TOO_MANY_REQUESTS, _SERVER_ERROR = 429, 500
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """The instance will be taken away. ``source``: ``spot`` or ``scheduled``; ``at`` None: nobody said when."""
+    """The instance will be taken away. ``source``: ``spot`` or ``scheduled``. ``at`` may be unknown."""
 
     action: str
     at: datetime | None
@@ -41,9 +40,10 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Watching:
-    """``spot`` and ``scheduled``: seconds between two looks. ``lead``: how long before its time a scheduled
+    """``spot`` and ``scheduled``: seconds between two looks.
 
-    event counts; it may be announced two weeks ahead, and the instance is useful until then.
+    ``lead``: how long before its time a scheduled event counts. It may be announced two weeks ahead, and the
+    instance is useful until then.
     """
 
     spot: float = 1.0
@@ -69,11 +69,13 @@ class Notices:
         if document is None:
             return None
         if not isinstance(document, dict):
-            return self._ignored("spot", f"expected a JSON object, found {type(document).__name__}")
+            self._ignore("spot", f"expected a JSON object, found {type(document).__name__}")
+            return None
         action = document.get("action")
-        if action not in SPOT_ACTIONS:
+        if not isinstance(action, str) or action not in SPOT_ACTIONS:
             expected = ", ".join(sorted(SPOT_ACTIONS))
-            return self._ignored("spot", f"action {str(action)[:80]!r}: expected one of {expected}")
+            self._ignore("spot", f"action {str(action)[:80]!r}: expected one of {expected}")
+            return None
         return Notice(action, _iso_time(document.get("time")), "spot")
 
     async def scheduled(self) -> Notice | None:
@@ -82,7 +84,8 @@ class Notices:
         if document is None:
             return None
         if not isinstance(document, list):
-            return self._ignored("scheduled", f"expected a JSON list, found {type(document).__name__}")
+            self._ignore("scheduled", f"expected a JSON list, found {type(document).__name__}")
+            return None
         near = [
             each for each in self._ends(document) if each.at and each.at - self._clock.now() <= self._lead
         ]
@@ -91,14 +94,14 @@ class Notices:
     def _ends(self, events: list[Any]) -> Iterator[Notice]:
         for event in events:
             if not isinstance(event, dict):
-                self._ignored("scheduled", f"expected a JSON object, found {type(event).__name__}")
+                self._ignore("scheduled", f"expected a JSON object, found {type(event).__name__}")
                 continue
             code, state = event.get("Code"), event.get("State")
             if state != "active" or code not in SCHEDULED_ENDS:
                 continue
             at = _rfc_time(event.get("NotBefore"))
             if at is None:
-                self._ignored(
+                self._ignore(
                     "scheduled", f"{code}: NotBefore: expected a time such as 21 Jan 2026 09:00:43 GMT"
                 )
                 continue
@@ -111,9 +114,10 @@ class Notices:
         try:
             return json.loads(text)
         except ValueError as error:
-            return self._ignored(path.rsplit("/", 1)[-1], f"expected JSON: {error}")
+            self._ignore("spot" if path == _SPOT else "scheduled", f"expected JSON: {error}")
+            return None
 
-    def _ignored(self, source: str, problem: str) -> None:
+    def _ignore(self, source: str, problem: str) -> None:
         if (source, problem) not in self._named:
             self._named.add((source, problem))
             log.warning("notice.ignored", source=source, problem=problem)
@@ -136,9 +140,7 @@ async def watch_spot(metadata: InstanceMetadata, clock: Clock, watching: Watchin
         await asyncio.sleep(watching.spot)
 
 
-async def in_service(
-    metadata: InstanceMetadata, *, every: float = 60.0, unknown: int = 120, jitter: float = 0.0
-) -> None:
+async def in_service(metadata: InstanceMetadata, *, every: float = 60.0, unknown: int = 120) -> None:
     """Return when the Auto Scaling group wants the instance in service (ecs-protocol 0.1, step 9).
 
     Seconds ``every`` lie between two looks. That no state is known yet is accepted ``unknown`` times in all;
@@ -161,7 +163,7 @@ async def in_service(
         elif state and state != told:
             told = state
             log.info("service.awaited", state=state)
-        await asyncio.sleep(every * (1 + jitter * random.SystemRandom().random()))
+        await asyncio.sleep(every)
 
 
 async def _lifecycle_state(metadata: InstanceMetadata) -> str | None:
