@@ -89,9 +89,7 @@ class ApiSide:
             if signed.keys.holder != "instance":
                 raise ApiError("AccessDeniedException", f"{signed.keys.holder} may not call {operation}")
             self._look_at_request(request, operation)
-            document = self._checked(operation, call.body)
-            with self._journal.lock:
-                return 200, self._operations[operation](document)
+            return 200, self._done(operation, *self._checked(operation, call.body))
         except SignatureRefused as refusal:
             self._journal.refusal(f"{operation}: {refusal.code}: {refusal}")
             return 400, {"__type": refusal.code, "message": str(refusal)}
@@ -107,7 +105,16 @@ class ApiSide:
         if not request.headers.get("User-Agent"):
             self._journal.violation(f"{operation}: no User-Agent")
 
-    def _checked(self, operation: str, body: Any) -> Json:
+    def _done(self, operation: str, document: Json, found: list[str]) -> Json:
+        with self._journal.lock:
+            try:
+                return self._operations[operation](document)
+            except (KeyError, TypeError, AttributeError) as error:
+                if not found:
+                    raise
+                raise ApiError("ClientException", f"the request cannot be read: {found[0]}") from error
+
+    def _checked(self, operation: str, body: Any) -> tuple[Json, list[str]]:
         shape = REQUESTS.get(operation)
         if shape is None:
             self._journal.violation(f"{operation or 'no operation'}: agents do not call it")
@@ -121,7 +128,7 @@ class ApiSide:
         absent = [problem for problem in found if "absent" in problem and "clientToken" not in problem]
         if absent:
             raise ApiError("InvalidParameterException", absent[0])
-        return body
+        return body, found
 
     def _response(self, call: Call, status: int, document: Json) -> web.Response:
         self._finish(call, status, document)

@@ -169,6 +169,11 @@ class ControlPlane:
         """What the protocol does not allow."""
         return self.journal.violations
 
+    @property
+    def refusals(self) -> list[str]:
+        """Why signatures were refused."""
+        return self.journal.refusals
+
     def problems(self) -> list[str]:
         """Violations and refused signatures: what must be empty after a test without such faults."""
         return [*self.journal.violations, *self.journal.refusals]

@@ -245,8 +245,10 @@ class InstanceMetadataStandIn:
 
     def _content(self, path: str) -> web.Response:
         with self.journal.lock:
-            if path in self._paths:
-                return web.Response(body=self._paths[path], content_type="text/plain")
+            # The real one does not mind a slash at the end either.
+            found = self._paths.get(path, self._paths.get(path.rstrip("/")))
+            if found is not None:
+                return web.Response(body=found, content_type="text/plain")
             below = f"{path.rstrip('/')}/"
             names = {
                 head + slash

@@ -204,8 +204,9 @@ class LoopbackServer:
 
 def abort(transport: asyncio.BaseTransport, *, reset: bool = False) -> None:
     """End a connection without a word, with RST instead of FIN if asked."""
-    connection = transport.get_extra_info("socket")
-    if reset and connection is not None:
+    # A transport over TLS that is closed does not know its socket any more, and fails when asked.
+    connection = transport.get_extra_info("socket") if reset and not transport.is_closing() else None
+    if connection is not None:
         with contextlib.suppress(OSError):  # it has just gone by itself
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     if isinstance(transport, asyncio.WriteTransport):

@@ -47,6 +47,7 @@ class Connection:
     transport: asyncio.Transport | None
     outbox: asyncio.Queue[Outgoing] = field(default_factory=asyncio.Queue)
     flowing: asyncio.Event = field(default_factory=asyncio.Event)
+    is_open: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Conversation(Protocol):
@@ -156,9 +157,7 @@ class SocketSide:
         """Close the open connections with that code. Does not wait for the other side."""
         assert self._server is not None
         for connection in self._open():
-            asyncio.run_coroutine_threadsafe(
-                connection.socket.close(code=code, message=text.encode()), self._server.loop
-            )
+            asyncio.run_coroutine_threadsafe(_close(connection, code, text.encode()), self._server.loop)
 
     # -- on the server's thread ----------------------------------------------------------------
 
@@ -217,7 +216,6 @@ class SocketSide:
         self, request: web.BaseRequest, shown: Handshake, path: str, query: str
     ) -> web.StreamResponse:
         socket = web.WebSocketResponse(timeout=_CLOSE_S, max_msg_size=_LARGEST)
-        await socket.prepare(request)
         connection = Connection(
             0, shown, request.headers.get("Host", ""), path, query, socket, request.transport
         )
@@ -231,6 +229,9 @@ class SocketSide:
             self._conversation.greet(connection)
             self._journal.touch()
         try:
+            # Counted before, since a client that has its 101 may already ask the test to do something to it.
+            await socket.prepare(request)
+            connection.is_open.set()
             async with asyncio.TaskGroup() as group:
                 others = [
                     group.create_task(self._write(connection)),
@@ -308,6 +309,11 @@ def opened(frame: str | bytes) -> tuple[str, Any]:
     if not isinstance(document, dict) or set(document) != {"type", "message"}:
         raise ValueError("expected an object with type and message")
     return str(document["type"]), document["message"]
+
+
+async def _close(connection: Connection, code: int, text: bytes) -> None:
+    await connection.is_open.wait()
+    await connection.socket.close(code=code, message=text)
 
 
 def _freeze(connection: Connection) -> None:
