@@ -128,7 +128,7 @@ def read_stamp() -> Stamp:
     found = re.search(r'^__version__ = "([^"]+)"$', source, re.MULTILINE)
     if found is None:
         raise BuildFailed('agent/__init__.py has no line of the form __version__ = "..."')
-    git_hash = _git("rev-parse", "--short", "HEAD")
+    git_hash = _git("rev-parse", "--short=8", "HEAD")
     changes = _git("status", "--porcelain", "--", _PACKAGE, "agent/__init__.py")
     return Stamp(found.group(1), git_hash or "", is_dirty=git_hash is None or bool(changes))
 

@@ -47,6 +47,9 @@ from agent.settings import Settings
 
 log = structlog.get_logger()
 
+REVISION_LENGTH = 8
+"""Digits of the agent's commit in the addresses of the channels (ecs-protocol 2.1)."""
+
 SPOT_RETRY = 1.0
 """Seconds between tries to tell the cluster that this machine is about to end (ecs-protocol 1.9)."""
 
@@ -327,8 +330,12 @@ class EcsControl:
 
 
 def _revision(machine: Machine) -> str:
-    """From which commit this agent was built: its plugins were built with it, and say so."""
-    return next((each.git_hash[:8] for each in machine.network.versions()), "")
+    """From which commit this agent was built: its plugins were built with it, and say so.
+
+    Eight digits on the wire; zeros where a build outside of a repository does not know it.
+    """
+    said = next((each.git_hash for each in machine.network.versions()), "")
+    return said[:REVISION_LENGTH].ljust(REVISION_LENGTH, "0")
 
 
 async def _answers(machine: Machine) -> bool:
