@@ -16,7 +16,7 @@ from agent.ports.clock import Clock
 log = structlog.get_logger()
 
 LOOK_EVERY = timedelta(minutes=1)
-"""How often the source is asked again: notices a rotated file, renews an expiring role (ecs-protocol 1.10)."""
+"""How often the source is asked again: a rotated file is noticed, an expiring role is renewed."""
 LIMIT = timedelta(seconds=15)
 """How long anybody waits for keys. A machine without a metadata service answers within about 2 s."""
 _METADATA_SERVICE = "http://169.254.169.254"
@@ -167,8 +167,8 @@ class InstanceKeys:
 def find(before: Found | None, *, region: str | None, metadata_service: str | None) -> Found:
     """Ask the source of ``before`` again, or go along the whole chain. Blocks: in a thread only.
 
-    Raise ``CredentialsUnavailable``. Importing botocore.session costs 140 ms and 20 MiB in a bare process,
-    45 ms and 4 MiB once botocore.auth is there; a walk along the chain 5 ms.
+    Raise ``CredentialsUnavailable``. Measured: importing botocore.session beside botocore.auth costs 32 ms
+    and 5 MiB, the first walk along the chain 28 ms, each further one 8 ms.
     """
     # imported here: the loop must not wait for it
     import botocore.session  # noqa: PLC0415

@@ -22,6 +22,7 @@ TOLERATED_SKEW = timedelta(minutes=4)
 _STAMP = "%Y%m%dT%H%M%SZ"
 _FRAME_HEADERS = ("Authorization", "Host", "X-Amz-Date", "X-Amz-Security-Token")
 _SCHEMES = {"ws": "http", "wss": "https"}
+_BELIEVABLE_YEARS = range(2020, 2200)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -61,7 +62,8 @@ class Signer:
     async def handshake(self, url: str) -> dict[str, str]:
         """``Authorization``, ``X-Amz-Date``, ``X-Amz-Security-Token`` for a GET that upgrades to a websocket.
 
-        As ecs-protocol 2.1 has it, signed are exactly host, date and token (no token: the other two). Raise ``CredentialsUnavailable``.
+        Signed are exactly host, date and token (ecs-protocol 2.1); the first two if there is no token.
+        Raise ``CredentialsUnavailable``.
         """
         return await self._signed("GET", url, {}, b"")
 
@@ -144,6 +146,7 @@ def _read_date(header: str | None) -> datetime | None:
         return None
     try:
         read = parsedate_to_datetime(header)
-    except ValueError:
+        read = read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None  # not a date: nothing to learn
-    return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
+    return read if read.year in _BELIEVABLE_YEARS else None
