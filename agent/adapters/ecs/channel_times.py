@@ -20,7 +20,7 @@ class Between:
 class BackOffRule:
     """``least`` seconds first, ``factor`` times as many after each failure up to ``most``.
 
-    Each wait is then lengthened or shortened by up to the fraction ``jitter``.
+    Each wait is then lengthened or shortened, by up to the fraction ``jitter``.
     """
 
     least: float
@@ -30,12 +30,16 @@ class BackOffRule:
 
 
 class BackOff:
-    """The waits of one client that fails again and again."""
+    """The waits of one client that fails again and again.
+
+    Each row of waits begins somewhere between the first and the second of the rule. With the jitter alone, a
+    fleet that was cut off at one moment would climb the same steps together, and come back in a few crowds.
+    """
 
     def __init__(self, rule: BackOffRule, random: Random) -> None:
         self._rule = rule
         self._random = random
-        self._next = rule.least
+        self._next = self._first()
 
     def next(self) -> float:
         """Seconds to wait now; the next answer is longer."""
@@ -44,8 +48,11 @@ class BackOff:
         return wait * self._random.uniform(1 - self._rule.jitter, 1 + self._rule.jitter)
 
     def reset(self) -> None:
-        """Things went well: the next wait is the shortest again."""
-        self._next = self._rule.least
+        """Things went well: the next wait is among the shortest again."""
+        self._next = self._first()
+
+    def _first(self) -> float:
+        return self._rule.least * self._rule.factor ** self._random.random()
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,3 +189,19 @@ def talking(socket, every=30.0):
 
     socket.receive = receive
     return socket
+
+
+def closing(code, after=0.0, reason=""):
+    """Sockets whose peer closes after some seconds."""
+
+    def answer(_):
+        socket = FakeSocket()
+
+        async def receive():
+            await asyncio.sleep(after)
+            return Closed(code, reason)
+
+        socket.receive = receive
+        return socket
+
+    return answer

@@ -6,12 +6,11 @@ from structlog.testing import capture_logs
 
 from agent.adapters.ecs.channel import TELEMETRY_TIMES
 from agent.adapters.ecs.channel_refusals import HandshakeRefused
-from agent.adapters.ecs.channel_session import ChannelClosed
-from agent.adapters.ecs.channel_socket import Broken, CannotDial, Closed, Frame
+from agent.adapters.ecs.channel_socket import Broken, CannotDial
 from agent.adapters.ecs.channel_times import BackOff, Between
 from agent.model.channels import ChannelState
 from agent.model.errors import BackendUnavailable, CredentialsUnavailable
-from tests.agent.adapters.ecs.channel_world import URL, FakeSocket, World, talking
+from tests.agent.adapters.ecs.channel_world import URL, FakeSocket, World, closing, talking
 
 NEVER = Between(10.0**9, 10.0**9)
 
@@ -29,22 +28,6 @@ def raising(error):
     return answer
 
 
-def closing(code, after=0.0, reason=""):
-    """Sockets whose peer closes after some seconds."""
-
-    def answer(_):
-        socket = FakeSocket()
-
-        async def receive():
-            await asyncio.sleep(after)
-            return Closed(code, reason)
-
-        socket.receive = receive
-        return socket
-
-    return answer
-
-
 # -- back-off ----------------------------------------------------------------------------------
 
 
@@ -57,11 +40,9 @@ def test_failures_wait_longer_and_longer_up_to_the_limit_with_a_fifth_of_chance(
 ):
     world = World(jumping, raising(CannotDial("no route")), **({"times": times} if times else {}))
     world.live_for(7200)
-    expected = least
     assert len(world.pauses) > 20
-    for pause in world.pauses:
-        assert 0.8 * expected <= pause <= 1.2 * expected
-        expected = min(expected * factor, most)
+    for step, pause in enumerate(world.pauses):
+        assert 0.8 * min(least * factor**step, most) <= pause <= 1.2 * min(least * factor ** (step + 1), most)
     assert len({round(pause / most, 6) for pause in world.pauses[-10:]}) == 10
 
 
@@ -70,7 +51,7 @@ def test_a_back_off_that_is_reset_begins_anew():
     waits = [back_off.next() for _ in range(30)]
     back_off.reset()
     assert max(waits) > 90
-    assert back_off.next() <= 0.3
+    assert 0.2 <= back_off.next() <= 0.45
 
 
 @pytest.mark.parametrize("what", ["url", "keys"])
@@ -141,9 +122,9 @@ def test_any_other_close_backs_off(jumping, code):
     world = World(jumping, closing(code, after=6.0), settled=NEVER)
     world.live_for(600)
     waits = [pause - 6.0 for pause in world.pauses]
-    assert waits[0] <= 0.3
+    assert waits[0] <= 0.45
     assert waits[-1] > 20
-    assert waits == sorted(waits)
+    assert waits[:12] == sorted(waits[:12])
 
 
 @pytest.mark.parametrize("code", [1000, 1001, None])
@@ -165,7 +146,7 @@ def test_a_proper_close_after_a_while_forgets_the_back_off_and_a_settled_session
     pauses = world.pauses
     assert pauses[11] > 15  # after twelve failures
     assert pauses[12] <= 7.0  # closed with 1000 after 6 s: at once
-    assert all(130.0 <= pause <= 130.3 for pause in pauses[13:])  # each had settled before it was broken off
+    assert all(130.0 <= pause <= 130.5 for pause in pauses[13:])  # each had settled before it was broken off
     assert len(pauses) > 14
 
 
@@ -210,7 +191,7 @@ def test_only_an_understood_message_is_a_sign_of_life(jumping):
 def test_the_read_limit_ends_what_the_inactivity_would_not(jumping):
     world = World(jumping, inactivity=NEVER)
     world.live_for(1000)
-    assert all(180.0 <= pause <= 180.3 for pause in world.pauses)
+    assert all(180.0 <= pause <= 180.5 for pause in world.pauses)
     assert len(world.pauses) == 5
 
 
@@ -247,197 +228,6 @@ def test_a_connection_can_be_ended_from_outside(jumping):
     assert world.dialer.sockets[0].closed_with == [(1000, "")]
     assert len(world.dialer.dials) == 2
     assert [line["why"] for line in logs if line["event"] == "channel.closed"] == ["the instance is inactive"]
-
-
-# -- conversations -----------------------------------------------------------------------------
-
-
-def test_texts_arrive_in_order_and_answers_go_out_as_bytes(jumping):
-    world = World(jumping)
-
-    async def story():
-        world.socket.say(*(str(number) for number in range(100)))
-        world.socket.coming.put_nowait(Frame("binary", is_text=False))
-        await asyncio.sleep(1)
-
-    with capture_logs() as logs:
-        world.live(story)
-    assert world.heard == [*(str(number) for number in range(100)), "binary"]
-    assert world.dialer.sockets[0].sent[:2] == [b"ack 0", b"ack 1"]
-    assert [line["found"] for line in logs if line["event"] == "frame.misdeclared"] == ["binary"]
-
-
-def test_what_arrived_before_the_close_is_still_heard(jumping):
-    world = World(jumping)
-
-    async def slow(conversation):
-        async for text in conversation.texts():
-            conversation.active()
-            await asyncio.sleep(0.5)
-            world.heard.append(text)
-
-    async def story():
-        world.socket.say("a", "b", "c")
-        world.socket.end(1000)
-        await asyncio.sleep(20)
-
-    world.live(story, converse=slow)
-    assert world.heard == ["a", "b", "c"]
-
-
-def test_a_conversation_that_is_behind_stops_the_reading(jumping):
-    world = World(jumping, inactivity=NEVER, read=10.0**9)
-
-    async def busy(conversation):
-        async for text in conversation.texts():
-            world.heard.append(text)
-            await asyncio.sleep(10**6)
-
-    async def story():
-        world.socket.say(*(str(number) for number in range(100)))
-        await asyncio.sleep(60)
-        assert world.socket.coming.qsize() >= 100 - 10
-
-    world.live(story, converse=busy)
-
-
-def test_connections_are_counted_from_one(jumping):
-    world = World(jumping, closing(1000, after=10.0))
-    world.live_for(35)
-    assert [conversation.number for conversation in world.conversations] == [1, 2, 3, 4][
-        : len(world.conversations)
-    ]
-    assert len(world.conversations) >= 3
-
-
-def test_a_failed_dial_does_not_count_as_a_connection(jumping):
-    def answer(number):
-        if number < 4:
-            raise CannotDial("no route")
-        return FakeSocket()
-
-    world = World(jumping, answer)
-    world.live_for(10)
-    assert [conversation.number for conversation in world.conversations] == [1]
-
-
-def test_a_crash_of_the_conversation_costs_the_connection_and_is_logged_with_its_trace(jumping):
-    world = World(jumping)
-
-    async def broken(conversation):
-        raise KeyError("no such thing")
-
-    with capture_logs() as logs:
-        world.live_for(600, converse=broken)
-    crashes = [line for line in logs if line["event"] == "conversation.crashed"]
-    assert 10 < len(crashes) < 25
-    assert crashes[0]["exc_info"]
-    assert all(socket.closed_with == [(1000, "")] for socket in world.dialer.sockets)
-
-
-def test_an_error_that_says_something_is_told_without_a_trace(jumping):
-    world = World(jumping)
-
-    async def failing(conversation):
-        async with asyncio.TaskGroup() as group:
-            group.create_task(fail())
-
-    async def fail():
-        raise CredentialsUnavailable("no instance role")
-
-    with capture_logs() as logs:
-        world.live_for(1, converse=failing)
-    assert {line["event"] for line in logs} == {"channel.connected", "channel.closed"}
-
-
-def test_a_conversation_that_ends_closes_the_connection(jumping):
-    world = World(jumping)
-
-    async def short(conversation):
-        await asyncio.sleep(20)
-
-    world.live_for(65, converse=short)
-    assert len(world.dialer.dials) == 4
-    assert all(20.0 <= pause <= 21.0 for pause in world.pauses)
-
-
-def test_a_conversation_that_does_not_notice_the_end_is_cancelled(jumping):
-    world = World(jumping, closing(1000, after=10.0))
-    ended = []
-
-    async def stubborn(conversation):
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.append(world.now)
-
-    world.live_for(40, converse=stubborn)
-    assert ended[0] == pytest.approx(15.0)
-    assert len(world.dialer.dials) == 3
-
-
-def test_sending_after_the_end_says_so(jumping):
-    world = World(jumping)
-    failures = []
-
-    async def late(conversation):
-        async for _ in conversation.texts():
-            continue
-        try:
-            await conversation.send("late")
-        except ConnectionError as error:
-            failures.append(str(error))
-
-    async def story():
-        world.socket.end(1001, "going away")
-        await asyncio.sleep(5)
-
-    world.live(story, converse=late)
-    assert failures[0] == "the connection has ended: the peer closed with 1001: going away"
-    assert world.dialer.sockets[0].sent == []
-
-
-def test_sending_to_a_peer_that_reads_nothing_ends_after_three_minutes(jumping):
-    world = World(jumping, inactivity=NEVER, read=10.0**9)
-    outcomes = []
-
-    async def send(conversation):
-        try:
-            await conversation.send("x")
-        except ChannelClosed:
-            outcomes.append(world.now)
-
-    async def shouting(conversation):
-        world.socket.is_stuck = True
-        async with asyncio.TaskGroup() as group:
-            for _ in range(3):
-                group.create_task(send(conversation))
-
-    with capture_logs() as logs:
-        world.live_for(200, converse=shouting)
-    assert outcomes == [180.0] * 3  # also those that waited behind the first
-    assert logs[1]["why"] == "the peer has read nothing for 180 s"
-
-
-def test_a_send_that_fails_ends_the_connection(jumping):
-    world = World(jumping)
-
-    async def story():
-        async def fail(payload):
-            raise ConnectionResetError("reset by peer")
-
-        world.socket.send = fail
-        world.socket.say("hello")
-        await asyncio.sleep(10)
-
-    with capture_logs() as logs:
-        world.live(story)
-    assert [line["event"] for line in logs] == [
-        "channel.connected",
-        "channel.closed",
-        "channel.connected",
-    ] + ["channel.closed"] * (len(logs) - 3)
-    assert len(world.dialer.dials) == 2
 
 
 # -- refusals ----------------------------------------------------------------------------------
@@ -603,3 +393,30 @@ def test_before_it_runs_it_says_that_it_is_not_connected(jumping):
         fresh.disconnect("nothing to end")
 
     world.live(story)
+
+
+@pytest.mark.parametrize("kind", ["unreachable", "silent", "closing"])
+def test_a_day_without_the_control_plane_leaves_nothing_behind(jumping, kind):
+    """Promise 8: no unbounded growth."""
+    answers = {
+        "unreachable": raising(CannotDial("no route")),
+        "silent": lambda _: FakeSocket(),
+        "closing": closing(1001, after=20.0),
+    }
+    world = World(jumping, answers[kind])
+
+    def held():
+        return len(asyncio.all_tasks()), len(asyncio.get_running_loop()._scheduled)
+
+    async def day():
+        await asyncio.sleep(3600)
+        before = held()
+        await asyncio.sleep(23 * 3600)
+        after = held()
+        assert after[0] <= before[0] + 2  # between two attempts, or in one
+        assert after[1] <= before[1] + 110  # asyncio sweeps cancelled timers by the hundred
+
+    with capture_logs() as logs:
+        world.live(day)
+    assert len(world.dialer.dials) > 500
+    assert {line["event"] for line in logs} <= {"channel.failed", "channel.connected", "channel.closed"}
