@@ -129,11 +129,13 @@ unit: venv ## the tests that need neither root nor Docker
 .PHONY: check
 check: format-check lint types imports docs-check unit ## all of the above: run it before every commit
 
-# Podman is a caller of the CNI plugins that others wrote; without it one test is skipped, and says so.
+# Podman is a caller of the CNI plugins that others wrote, and the registry is one that others wrote: without
+# them a few tests are skipped, and say so.
 .PHONY: test
 test: check build docker demo-images ## check, and then integration and end to end on real Docker
 	@sh deploy/packages.sh podman containernetworking-plugins \
 	    || echo "test: podman cannot be installed here, its test is left out"
+	@sh deploy/registry.sh || echo "test: no image registry can be had here, its tests are left out"
 	@$(PYTEST) -q -m "integration or e2e"
 
 .PHONY: bench

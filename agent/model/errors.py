@@ -25,13 +25,13 @@ class CannotPullImage(StepError):
 
 
 class CannotPullEcrImage(CannotPullImage):
-    """Amazon ECR gives no login for the image (ecs-protocol 4.8). Nothing was pulled."""
+    """Amazon ECR gives no login for the image. Nothing was pulled."""
 
     name = "CannotPullECRContainerError"
 
 
 class CannotPullPrivateImage(CannotPullImage):
-    """There is no login to the image's private registry (ecs-protocol 4.8). Nothing was pulled."""
+    """There is no login to the image's private registry. Nothing was pulled."""
 
     name = "CannotPullContainerAuthError"
 

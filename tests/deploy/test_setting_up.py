@@ -39,7 +39,7 @@ class Machine:
         self.bin = folder / "bin"
         self.bin.mkdir()
         (folder / "deploy").mkdir()
-        for script in ("docker.sh", "packages.sh"):
+        for script in ("docker.sh", "packages.sh", "registry.sh"):
             (folder / "deploy" / script).write_text((ROOT / "deploy" / script).read_text())
         for tool in SYSTEM_TOOLS:
             real = subprocess.run(
@@ -222,3 +222,65 @@ def test_the_integration_run_comes_last_so_that_its_summary_is_what_one_sees() -
     assert [line for line in (ROOT / ".ci/run").read_text().splitlines() if line][
         -1
     ] == "exec make test </dev/null"
+
+
+_DOWNLOADS = 'case "$*" in *download*) : >docker-registry_2_amd64.deb ;; esac'
+
+
+def test_a_registry_that_is_there_is_used(machine: Machine) -> None:
+    machine.has("docker-registry", "exit 0")
+
+    done = machine.runs("registry.sh")
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert machine.called("apt-get") == []
+
+
+def test_a_registry_is_unpacked_and_never_installed(machine: Machine) -> None:
+    machine.has("apt-get", _DOWNLOADS)
+    machine.has("dpkg-deb", "exit 0")
+
+    done = machine.runs("registry.sh")
+
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[-2:] for line in machine.called("apt-get")] == [["download", "docker-registry"]]
+    assert machine.called("dpkg-deb") == [
+        "dpkg-deb --extract build/registry/docker-registry_2_amd64.deb build/registry"
+    ]
+    assert list((machine.folder / "build" / "registry").iterdir()) == []  # the package itself goes again
+
+
+def test_a_registry_is_fetched_again_when_the_package_list_was_stale(machine: Machine) -> None:
+    machine.has(
+        "apt-get",
+        f'case "$*" in *update) : >{machine.folder}/new ;; *) [ -e {machine.folder}/new ] || exit 100 ;; esac\n'
+        + _DOWNLOADS,
+    )
+    machine.has("dpkg-deb", "exit 0")
+
+    assert machine.runs("registry.sh").returncode == 0
+    assert [line.split()[-1] for line in machine.called("apt-get")] == [
+        "docker-registry",
+        "update",
+        "docker-registry",
+    ]
+
+
+def test_a_registry_that_cannot_be_had_is_told_with_what_apt_said(machine: Machine) -> None:
+    machine.has("apt-get", "echo 'E: Unable to locate package'; exit 100")
+    machine.has("dpkg-deb", "exit 0")
+
+    done = machine.runs("registry.sh")
+
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        "E: Unable to locate package\nregistry: apt-get could not download docker-registry\n"
+    )
+    assert machine.called("dpkg-deb") == []
+
+
+def test_a_registry_without_debians_tools_is_told(machine: Machine) -> None:
+    done = machine.runs("registry.sh")
+
+    assert done.returncode == 1
+    assert "no dpkg-deb" in done.stderr
