@@ -41,7 +41,10 @@ async def client(control, monkeypatch, tmp_path):
 
 async def joined(control, api):
     facts = InstanceFacts(
-        cluster=control.names.cluster, client_token="12cbbbe7", cpu_units=2048, total_memory=24105
+        cluster=control.names.cluster,
+        client_token="12cbbbe7-dbbf-4cba-974b-60a9bd79c5d4",
+        cpu_units=2048,
+        total_memory=24105,
     )
     return await register(api, facts, capabilities(Abilities((1, 24), (1, 41), cni_version="eb1fbff-0.1.0")))
 
