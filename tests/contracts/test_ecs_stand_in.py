@@ -95,6 +95,37 @@ async def test_the_poll_endpoint_is_itself(client: Client) -> None:
     assert client.control.problems() == []
 
 
+async def test_an_instance_drains_and_its_tags_are_listed(client: Client) -> None:
+    await client.register(tags=[{"key": "team", "value": "blue"}])
+    answer = client.boto.update_container_instances_state(
+        cluster="berth-test", containerInstances=[client.arn], status="DRAINING"
+    )
+    assert answer["containerInstances"][0]["status"] == "DRAINING"
+    assert client.control.instance.status == "DRAINING"
+    client.control.truth.tags[client.arn] = [{"key": "team", "value": "blue"}]
+    assert client.boto.list_tags_for_resource(resourceArn=client.arn)["tags"] == client.control.instance.tags
+    assert client.control.problems() == []
+
+
+async def test_an_echo_can_be_spoiled_and_endpoints_moved(client: Client) -> None:
+    client.control.api.echo = lambda sent: [{**each, "value": "other"} for each in sent]
+    shown = await client.register()
+    assert shown["attributes"][0] == {"name": "ecs.os-type", "value": "other"}
+    client.control.api.endpoints = {"endpoint": "https://elsewhere.invalid/", "telemetryEndpoint": ""}
+    answer = client.boto.discover_poll_endpoint(cluster="berth-test", containerInstance=client.arn)
+    assert answer["endpoint"] == "https://elsewhere.invalid/"
+    assert "telemetryEndpoint" not in answer
+
+
+async def test_a_caller_that_is_no_agent_is_told_so(client: Client) -> None:
+    with pytest.raises(ClientError) as raised:
+        client.boto.list_clusters()
+    assert raised.value.response["Error"]["Code"] == "UnknownOperationException"
+    assert client.control.violations == ["ListClusters: agents do not call it"]
+    status, answer, _ = await client.call("SubmitAttachmentStateChanges", {"cluster": "berth-test"})
+    assert (status, answer["__type"]) == (400, "InvalidParameterException")
+
+
 @pytest.mark.parametrize(
     ("altered", "said"),
     [

@@ -300,6 +300,21 @@ async def test_a_report_of_a_task_that_nobody_knows_is_refused(client: Client) -
     assert "was never sent" in client.control.violations[0]
 
 
+async def test_a_task_of_the_tests_own_may_lack_anything(client: Client) -> None:
+    arn = client.control.names.new_task_arn()
+    client.control.send_payload({"arn": arn, "roleCredentials": {"roleArn": "x"}})
+    code, _, _ = await client.call(
+        "SubmitTaskStateChange",
+        {
+            "cluster": "berth-test",
+            "task": arn,
+            "status": "STOPPED",
+            "reason": "UnrecogniedTaskError: Error loading task - x",
+        },
+    )
+    assert (code, client.control.task(arn).status, client.control.problems()) == (200, "STOPPED", [])
+
+
 async def test_acknowledgements_are_counted_and_what_is_owed_is_sent_again(client: Client, ear: Ear) -> None:
     task = client.control.new_task(one_container("app:1"))
     sent = client.control.send_payload(task, seq=41)

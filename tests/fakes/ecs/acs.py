@@ -311,4 +311,4 @@ def _expirations(kind: str, body: Json) -> dict[str, Any]:
         ]
     else:
         found = []
-    return {each["credentialsId"]: each["expiration"] for each in found}
+    return {each["credentialsId"]: each.get("expiration") for each in found if each.get("credentialsId")}

@@ -115,6 +115,7 @@ class ControlPlane:
         """The variables of an agent that should register here."""
         keys = self.instance_keys
         return {
+            "BERTH_BACKEND": "ecs",
             "ECS_BACKEND_HOST": self.url,
             "ECS_CLUSTER": self.names.cluster,
             "BERTH_TLS_VERIFY": "false",

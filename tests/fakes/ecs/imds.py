@@ -84,7 +84,7 @@ class InstanceMetadataStandIn:
 
     def environment(self) -> dict[str, str]:
         """What AWS's SDKs read to find another metadata service."""
-        return {"AWS_EC2_METADATA_SERVICE_ENDPOINT": f"{self.url}/"}
+        return {"AWS_EC2_METADATA_SERVICE_ENDPOINT": self.url, "AWS_EC2_METADATA_DISABLED": "false"}
 
     def calls(self, path: str | None = None) -> list[Call]:
         """The requests of that path, or all; ``body`` is the method."""
