@@ -29,8 +29,8 @@ PUBLISH_PERIOD = 20.0
 PUBLISH_LIMIT = 15.0
 """Seconds for all messages of one report. What is not sent by then is dropped: the next report is newer."""
 
-SAMPLE_PERIOD = 2.0
-"""Seconds from one look at the counters to the next: less than 1 % of a core for 100 tasks."""
+SAMPLE_PERIOD = 2.5
+"""Seconds from one look at the counters to the next: about 1 % of a core for 100 tasks of one container."""
 
 SAMPLE_LIMIT = 10.0
 """Seconds for one look at all containers, which takes some milliseconds."""
@@ -118,7 +118,7 @@ class Telemetry:
     # -- measuring -----------------------------------------------------------------------------
 
     async def sample(self) -> None:
-        """Look at all running containers every two seconds. Never ends, unless metrics are disabled."""
+        """Look at all running containers again and again. Never ends, unless metrics are disabled."""
         while self._settings.metrics:
             await self._look()
             await asyncio.sleep(SAMPLE_PERIOD)

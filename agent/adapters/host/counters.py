@@ -1,19 +1,18 @@
 """The kernel's files of counters: control groups of version 1 and 2, and ``net/dev``. Each read is short."""
 
 import os
+from collections.abc import Sequence
 
 from agent.model.usage import LinkUsage
 
 Storage = tuple[int, int]
 """Bytes read and written."""
 
-V1_STORAGE = (
-    # The scheduler's own count is empty where another scheduler is in use; the last counts no groups below.
-    "blkio.bfq.io_service_bytes_recursive",
-    "blkio.throttle.io_service_bytes_recursive",
-    "blkio.throttle.io_service_bytes",
-)
-"""Where version 1 may count block input and output, best first."""
+_SCHEDULER_STORAGE = "blkio.bfq.io_service_bytes_recursive"
+"""Where version 1 counts for devices with that scheduler, and for no others."""
+
+_THROTTLE_STORAGE = ("blkio.throttle.io_service_bytes_recursive", "blkio.throttle.io_service_bytes")
+"""Where version 1 counts for all devices. The second is for old kernels: it leaves out the groups below."""
 
 _CHUNK = 65536
 _COLUMNS = 16
@@ -65,16 +64,23 @@ def memory_v2(group: str) -> int:
     return max(0, _whole(f"{group}/memory.current") - _of(f"{group}/memory.stat", "inactive_file"))
 
 
-def storage_v1(group: str) -> Storage | None:
-    """Bytes over all devices. None: nothing has been counted, which may also mean that nobody counts."""
-    for name in V1_STORAGE:
-        try:
-            found = _storage_in(f"{group}/{name}")
-        except FileNotFoundError:
-            continue  # a scheduler that this kernel does not have
-        if found is not None:
+def counting_files(top: str) -> tuple[str, ...]:
+    """In which files of its groups a hierarchy of version 1 counts storage, best first.
+
+    None on newer kernels until a limit has been set on a device once: then "nothing" means "unknown".
+    """
+    counting = [each for each in (_SCHEDULER_STORAGE, *_THROTTLE_STORAGE) if _is_counting(f"{top}/{each}")]
+    return tuple(
+        each for each in counting if each != _THROTTLE_STORAGE[1] or _THROTTLE_STORAGE[0] not in counting
+    )
+
+
+def storage_v1(group: str, files: Sequence[str]) -> Storage | None:
+    """Bytes over all devices, from the first of the counting files that has some. None: nobody counts."""
+    for name in files:
+        if (found := _storage_in(f"{group}/{name}")) is not None:
             return found
-    return None
+    return (0, 0) if files else None
 
 
 def storage_v2(group: str) -> Storage:
@@ -110,6 +116,13 @@ def link_usage(path: str, link: bytes) -> LinkUsage | None:
                 tx_dropped=tx_dropped,
             )
     return None
+
+
+def _is_counting(path: str) -> bool:
+    try:
+        return _storage_in(path) is not None
+    except FileNotFoundError:
+        return False  # this kernel has no such file
 
 
 def _storage_in(path: str) -> Storage | None:

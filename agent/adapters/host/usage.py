@@ -19,10 +19,10 @@ from typing import TypeVar
 import structlog
 
 from agent.adapters.host.counters import (
-    V1_STORAGE,
     Storage,
     UnreadableCounter,
     content,
+    counting_files,
     cpu_v1,
     cpu_v2,
     link_usage,
@@ -46,6 +46,9 @@ _GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.ENOTDIR, errno.ESRCH})
 _SHORTEST_ID = 12
 """Digits. A shorter container id could be part of a path by chance."""
 
+_STORAGE_V1 = "blkio.throttle.io_service_bytes"
+"""What a group of version 1 has wherever storage can be counted at all."""
+
 _LEVELS_ABOVE = 4
 """How far below a tree's top a group is searched whose path begins at the agent's own group."""
 
@@ -66,7 +69,7 @@ class KernelUsage:
         self._sources: dict[ContainerId, _Sources] = {}
         self._named: set[tuple[str, str]] = set()
         self._looking = threading.Lock()
-        self._counts_storage: bool | None = None
+        self._counting: tuple[str, ...] = ()
 
     async def read(self, subjects: Sequence[UsageSubject]) -> tuple[Usage | None, ...]:
         """All counters of all subjects, in one thread. Raise ``PortUnavailable`` if an earlier look hangs."""
@@ -77,8 +80,7 @@ class KernelUsage:
         if not self._looking.acquire(blocking=False):
             raise PortUnavailable("an earlier look at the counters of the containers has not ended")
         try:
-            # What the machine once counts it counts until it is started anew; what it does not, it may later.
-            self._counts_storage = self._counts_storage or None
+            self._counting = self._counting_files()
             found = tuple(self._usage(each) for each in subjects)
             for container in self._sources.keys() - {each.container_id for each in subjects}:
                 del self._sources[container]
@@ -96,22 +98,23 @@ class KernelUsage:
             at = time.monotonic()
             cpu = self._tried(sources.cpu)
             memory = self._tried(sources.memory)
-            read, written = self._storage(sources) or (None, None)
+            read, written = self._tried(sources.storage) or (None, None)
             return Usage(at, cpu, memory, read, written, self._link(subject))
         except _ContainerGone:
             self._sources.pop(subject.container_id, None)
             return None
 
-    def _storage(self, sources: "_Sources") -> Storage | None:
-        found = self._tried(sources.storage)
-        if found is not None or sources.storage is None:
-            return found
-        # Version 1 lists no device for a container that has read and written nothing, and none for any
-        # container on newer kernels until a limit has been set on the device once.
-        if self._counts_storage is None:
-            tops = [top for each in ("blkio", "*,blkio", "blkio,*") for top in self._cgroup_root.glob(each)]
-            self._counts_storage = any(self._tried(partial(storage_v1, str(top))) is not None for top in tops)
-        return (0, 0) if self._counts_storage else None
+    def _storage_v1(self, group: str) -> Storage | None:
+        return storage_v1(group, self._counting)
+
+    def _counting_files(self) -> tuple[str, ...]:
+        tops = [
+            top
+            for each in ("blkio", "*,blkio", "blkio,*")
+            for top in self._cgroup_root.glob(each)
+            if top.is_dir()
+        ]
+        return self._tried(partial(counting_files, str(tops[0]))) or () if tops else ()
 
     def _link(self, subject: UsageSubject) -> LinkUsage | None:
         if subject.link is None:
@@ -156,7 +159,7 @@ class KernelUsage:
                 "memory", groups, subject, (memory_v1, "memory.stat"), (memory_v2, "memory.stat")
             ),
             storage=self._source(
-                "blkio", groups, subject, (storage_v1, V1_STORAGE[-1]), (storage_v2, "io.stat")
+                "blkio", groups, subject, (self._storage_v1, _STORAGE_V1), (storage_v2, "io.stat")
             ),
         )
 

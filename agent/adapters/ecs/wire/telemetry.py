@@ -281,17 +281,19 @@ def _label(task: TaskLabel) -> Json:
 
 def _container_metrics(container: ContainerMetrics) -> Json:
     window = container.window
-    storage = {
-        "readSizeBytes": counter_set(window.storage_read) if window.storage_read else None,
-        "writeSizeBytes": counter_set(window.storage_written) if window.storage_written else None,
-    }
+    storage: Json = {}
+    if window.storage_read and window.storage_written:
+        storage = {
+            "readSizeBytes": counter_set(window.storage_read),
+            "writeSizeBytes": counter_set(window.storage_written),
+        }
     return _with(
         {"containerName": container.name},
         containerArn=container.arn,
         cpuStatsSet=stats_set(window.cpu) if window.cpu else None,
         memoryStatsSet=stats_set(window.memory) if window.memory else None,
         networkStatsSet=_link(container.link) if container.link else None,
-        storageStatsSet=_with({}, **storage),
+        storageStatsSet=storage,
     )
 
 

@@ -70,6 +70,8 @@ class Machine:
         for name in ("blkio.throttle.io_service_bytes_recursive", "blkio.throttle.io_service_bytes"):
             self.write(f"cgroup/blkio/{path}/{name}", storage)
         self.write(f"cgroup/blkio/{path}/blkio.bfq.io_service_bytes_recursive", "Total 0\n")
+        for name in ("blkio.throttle.io_service_bytes_recursive", "blkio.throttle.io_service_bytes"):
+            self.write(f"cgroup/blkio/{name}", V1_STORAGE)
 
     def v2(self, path: str) -> None:
         self.write(f"cgroup/{path}/cpu.stat", V2_CPU)
@@ -251,18 +253,21 @@ def test_memory_that_is_mostly_cache_is_never_negative(machine):
 def test_a_scheduler_that_counts_is_preferred(machine):
     machine.process(f"4:memory:/d/{ID}", f"3:blkio:/d/{ID}", f"2:cpuacct:/d/{ID}")
     machine.v1(f"d/{ID}")
-    machine.write(f"cgroup/blkio/d/{ID}/blkio.bfq.io_service_bytes_recursive", "8:0 Read 1\n8:0 Write 2\n")
+    for path in (f"d/{ID}/", ""):
+        name = "blkio.bfq.io_service_bytes_recursive"
+        machine.write(f"cgroup/blkio/{path}{name}", "8:0 Read 1\n8:0 Write 2\n")
     assert numbers(machine.look())[2:] == (1, 2)
 
 
 def test_version_1_without_any_count_is_unknown_unless_the_machine_counts(machine):
     machine.process(f"4:memory:/d/{ID}", f"3:blkio:/d/{ID}", f"2:cpuacct:/d/{ID}")
     machine.v1(f"d/{ID}", storage="Total 0\n")
-    top = "cgroup/blkio/blkio.throttle.io_service_bytes_recursive"
-    machine.write(top, "Total 0\n")
+    tops = [f"cgroup/blkio/blkio.throttle.io_service_bytes{each}" for each in ("", "_recursive")]
+    for top in tops:
+        machine.write(top, "Total 0\n")
     probe = machine.probe()
     assert numbers(probe.look([UsageSubject(ID, PID)])[0])[2:] == (None, None)
-    machine.write(top, V1_STORAGE)
+    machine.write(tops[1], V1_STORAGE)
     assert numbers(probe.look([UsageSubject(ID, PID)])[0])[2:] == (0, 0)
 
 

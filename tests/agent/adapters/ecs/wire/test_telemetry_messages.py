@@ -190,11 +190,12 @@ def test_an_application_container_has_its_arn_its_network_and_its_rates():
     assert sets["txBytesPerSecond"] == {"min": 150.5, "max": 150.5, "sum": 150.5, "sampleCount": 1}
 
 
-def test_half_of_the_storage_that_is_known_is_told():
-    app = ContainerMetrics("app", Window(storage_written=(1, 2)))
+@pytest.mark.parametrize("window", [Window(memory=(1, 1)), Window(memory=(1, 1), storage_written=(1, 2))])
+def test_storage_that_is_not_wholly_known_is_not_told(window):
+    app = ContainerMetrics("app", window)
     [text] = metrics_messages(INSTANCE, [TaskMetrics(TASK, (app,))], at=at(1), message_id="m")
     [told] = body(text, "PublishMetricsRequest")["taskMetrics"][0]["containerMetrics"]
-    assert told["storageStatsSet"].keys() == {"writeSizeBytes"}
+    assert told.keys() == {"containerName", "memoryStatsSet"}
 
 
 @pytest.mark.parametrize(
