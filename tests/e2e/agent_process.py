@@ -86,20 +86,18 @@ class Agent:
     ) -> None:
         place.mkdir(parents=True, exist_ok=True)
         self.place = place
-        self.cluster = f"e2e-{os.getpid()}"
+        self.cluster = (settings or {}).get("ECS_CLUSTER", f"e2e-{os.getpid()}")
         self.data = place / "data"
         self.run_directory = place / "run"
         self.log_file = place / "agent.log"
         self.env_file = place / "agent.env"
         self.settings = {
-            "BERTH_BACKEND": "local",
+            **self.of_its_backend(),
             "ECS_CLUSTER": self.cluster,
             "ECS_DATADIR": str(self.data),
             "BERTH_RUN_DIRECTORY": str(self.run_directory),
             "ECS_CNI_PLUGINS_PATH": str(TREE / "build/cni"),
             "BERTH_PAUSE_PATH": str(TREE / "build/pause"),
-            "BERTH_VPC_CIDR": f"10.{212 + os.getpid() % 30}.0.0/16",
-            "BERTH_VPC_NAMESPACE": f"berth-e2e-{os.getpid()}",
             "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION": "1s",
             "ECS_CONTAINER_STOP_TIMEOUT": "5s",
             "BERTH_LOG_CONSOLE": "json",
@@ -113,6 +111,14 @@ class Agent:
         self._subnet: str | None = None
         self.kept: set[str] = set()
         """Tasks that run on beyond the test that started them."""
+
+    def of_its_backend(self) -> dict[str, str]:
+        """The settings that only this backend has."""
+        return {
+            "BERTH_BACKEND": "local",
+            "BERTH_VPC_CIDR": f"10.{212 + os.getpid() % 30}.0.0/16",
+            "BERTH_VPC_NAMESPACE": f"berth-e2e-{os.getpid()}",
+        }
 
     # -- its life ------------------------------------------------------------------------------
 

@@ -117,9 +117,7 @@ def sweep(docker: APIClient, agent: Agent, before: Things) -> None:
             docker.remove_container(each["Id"], v=True, force=True)
     for each in docker.volumes(filters=mine)["Volumes"] or ():
         docker.remove_volume(each["Name"])
-    cidr, namespace = (agent.settings[name] for name in ("BERTH_VPC_CIDR", "BERTH_VPC_NAMESPACE"))
-    # a bridge that was there before may have ports of others
-    asyncio.run(_remove_network(cidr, namespace, is_shared="ecs-bridge" in before["link"]))
+    asyncio.run(_remove_network_of(agent, before))
     for path in sorted(set(control_groups()) - before["control group"]):
         eventually(f"{path} can be removed", partial(_is_removed, Path(path)), seconds=5)
 
@@ -135,12 +133,26 @@ def tidy(docker: APIClient) -> None:
         asyncio.run(_remove_network(DEFAULT_VPC_CIDR, DEFAULT_NAMESPACE))
 
 
+async def _remove_network_of(agent: Agent, before: Things) -> None:
+    # a bridge that was there before may have ports of others
+    is_shared = "ecs-bridge" in before["link"]
+    if "BERTH_VPC_CIDR" in agent.settings:
+        cidr, namespace = (agent.settings[name] for name in ("BERTH_VPC_CIDR", "BERTH_VPC_NAMESPACE"))
+        await _remove_network(cidr, namespace, is_shared=is_shared)
+    else:  # its interfaces come from elsewhere
+        await _remove_plumbing(is_shared=is_shared)
+
+
 async def _remove_network(cidr: str, namespace: str, *, is_shared: bool = False) -> None:
     vpc = SimulatedVpc(default_plan("us-east-1", seed=ACCOUNT, ipv4_cidr=cidr), namespace=namespace)
     try:
         await vpc.destroy()
     finally:
         await vpc.aclose()
+    await _remove_plumbing(is_shared=is_shared)
+
+
+async def _remove_plumbing(*, is_shared: bool) -> None:
     until = time.monotonic() + 5
     # the ports of removed containers go a moment after them
     while (LINKS / "ecs-bridge").exists() and time.monotonic() < until:
