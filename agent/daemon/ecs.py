@@ -172,7 +172,14 @@ class EcsControl:
         return (self._store.instance.container_instance or None) if self._store.instance else None
 
     async def start(self) -> None:
-        """Nothing: what must be ready before the first task was made ready by ``prepare``."""
+        """Say who this machine is: ``prepare`` has found it out, but nobody may have read its log."""
+        log.info(
+            "instance.identified",
+            cluster=self.settings.cluster,
+            region=self.settings.region,
+            container_instance=self.container_instance,
+            api=self._api.endpoint,
+        )
 
     async def run(self, machine: Machine) -> None:
         """Register, then stay connected. Raise ``CannotStart`` if the cluster does not take this machine."""

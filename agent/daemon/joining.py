@@ -14,7 +14,7 @@ from agent.adapters.ecs.wire.capabilities import Abilities, api_version
 from agent.adapters.ecs.wire.registration import InstanceFacts
 from agent.daemon.control import Machine
 from agent.daemon.hardware import memory_mib
-from agent.model.errors import CannotStart, CredentialsUnavailable, UnknownRole
+from agent.model.errors import CannotStart, PortUnavailable
 from agent.model.spec import Pairs
 from agent.settings import Settings
 
@@ -82,7 +82,7 @@ async def _tags_of_the_instance(settings: Settings, saved: InstanceRecord) -> Pa
     sdk = Sdk(settings.region)
     try:
         return await instance_tags(sdk, saved.ec2_instance)
-    except (CredentialsUnavailable, UnknownRole) as error:
+    except PortUnavailable as error:
         log.warning("instance_tags.missed", reason=str(error))
         return ()
     finally:

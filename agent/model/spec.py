@@ -149,7 +149,7 @@ class RegistryAuthentication:
     account: str = ""
     endpoint: str = ""
     uses_execution_role: bool = False
-    secret: str = ""
+    secret: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

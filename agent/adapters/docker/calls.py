@@ -1,6 +1,7 @@
 """The blocking calls behind the verbs. Each runs in a thread; finding something already done is fine."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +21,25 @@ CONFLICT = 409
 
 class NoImage(Exception):
     """A container could not be created because its image is not there. Does not leave this package."""
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonVersions:
+    """The daemon's own version, and the newest and oldest API it speaks. Empty: it does not say."""
+
+    server: str
+    api: str
+    least_api: str
+
+
+def versions(client: APIClient) -> DaemonVersions:
+    """What the daemon says of itself."""
+    told: dict[str, Any] = client.version()
+    return DaemonVersions(
+        server=str(told.get("Version") or ""),
+        api=str(told.get("ApiVersion") or ""),
+        least_api=str(told.get("MinAPIVersion") or ""),
+    )
 
 
 def create(client: APIClient, name: str, document: Document, clock: Clock) -> Answer | None:

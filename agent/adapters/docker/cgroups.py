@@ -6,6 +6,7 @@ Everything here blocks for a moment and is called in a thread.
 import errno
 import os
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,7 +15,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from agent.adapters.docker.translate import MIB, shares
+from agent.adapters.docker.settings import DockerSettings
+from agent.adapters.docker.translate import MIB, own_filter, shares
 from agent.model.errors import CannotLimitResources, CannotRemoveContainer
 from agent.model.ids import ContainerId, TaskId
 from agent.model.spec import TaskSpec
@@ -31,6 +33,9 @@ _V2_CONTROLLERS = ("cpuset", "cpu", "io", "memory", "pids")
 _REMOVAL_SECONDS = 2.0
 _SYSTEMCTL_SECONDS = 20.0
 _MOST_SHARES = 262_144
+_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+"""All that the program needs of an environment; ours may hold the keys of this machine."""
+
 _TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -314,15 +319,33 @@ def _mark(path: Path) -> bytes | None:
         return None
 
 
+def groups_here(settings: DockerSettings, info: Mapping[str, Any]) -> TaskGroups:
+    """The groups of this machine, as Docker makes them (``info``: what it says of itself)."""
+    return TaskGroups(
+        settings.cgroup_root,
+        settings.cgroup_parent,
+        layout_of(info, settings.cgroup_root),
+        owner=",".join(own_filter(settings)),
+        period=int(settings.cpu_period.total_seconds() * 1_000_000),
+        is_enabled=settings.task_limits,
+    )
+
+
 def _systemctl(*arguments: str) -> None:
-    try:
-        done = subprocess.run(
-            ["systemctl", *arguments], capture_output=True, text=True, timeout=_SYSTEMCTL_SECONDS, check=False
-        )
-    except FileNotFoundError as error:
+    program = shutil.which("systemctl")
+    if program is None:
         raise OSError(
             errno.ENOENT, "Docker makes control groups through systemd, but there is no systemctl here"
-        ) from error
+        )
+    try:
+        done = subprocess.run(
+            [program, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=_SYSTEMCTL_SECONDS,
+            check=False,
+            env=_ENVIRONMENT,
+        )
     except subprocess.TimeoutExpired as error:
         raise OSError(errno.ETIMEDOUT, f"systemctl {arguments[0]} did not end in time") from error
     if done.returncode != 0:

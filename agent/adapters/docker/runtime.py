@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from docker import APIClient
 
 from agent.adapters.docker.calls import (
     Answer,
+    DaemonVersions,
     NoImage,
     create,
     create_volume,
@@ -19,8 +19,9 @@ from agent.adapters.docker.calls import (
     remove,
     remove_volume,
     start,
+    versions,
 )
-from agent.adapters.docker.cgroups import TaskGroups, layout_of
+from agent.adapters.docker.cgroups import TaskGroups, groups_here
 from agent.adapters.docker.changes import Changes
 from agent.adapters.docker.connection import Connection, Lane
 from agent.adapters.docker.images import environment_names, pulled_image
@@ -59,17 +60,11 @@ from agent.ports.clock import Clock
 from agent.ports.runtime import ContainerPlan, PausePlan
 
 
-@dataclass(frozen=True, slots=True)
-class DaemonVersions:
-    """The daemon's own version, and the newest and oldest API it speaks. Empty: it does not say."""
-
-    server: str
-    api: str
-    least_api: str
-
-
 class DockerRuntime:
-    """Implements ``ContainerRuntime`` and ``ContainerLogs``. Nothing works before ``start`` has returned."""
+    """Implements ``ContainerRuntime`` and ``ContainerLogs``. Nothing works before ``start`` has returned.
+
+    ``versions``: what the daemon says of itself; None before ``start``.
+    """
 
     def __init__(self, settings: DockerSettings, clock: Clock) -> None:
         self._settings = settings
@@ -89,7 +84,7 @@ class DockerRuntime:
             is_busy=self._turns.is_busy,
         )
         self._groups: TaskGroups | None = None
-        self._versions: DaemonVersions | None = None
+        self.versions: DaemonVersions | None = None
         self._image_environments: dict[str, frozenset[str]] = {}
         self._seen: dict[str, ContainerSnapshot] = {}
         # Created here and not started since: starting one of these needs no look at what became of it.
@@ -105,28 +100,11 @@ class DockerRuntime:
         info = await self._connection.call(
             Lane.LOOK, lambda client: client.info(), limit=self._limits.inspect, transition="inspecting"
         )
-        self._groups = TaskGroups(
-            self._settings.cgroup_root,
-            self._settings.cgroup_parent,
-            layout_of(info, self._settings.cgroup_root),
-            owner=",".join(own_filter(self._settings)),
-            period=int(self._settings.cpu_period.total_seconds() * 1_000_000),
-            is_enabled=self._settings.task_limits,
-        )
-        told = await self._connection.call(
-            Lane.LOOK, lambda client: client.version(), limit=self._limits.inspect, transition="inspecting"
-        )
-        self._versions = DaemonVersions(
-            server=str(told.get("Version") or ""),
-            api=str(told.get("ApiVersion") or ""),
-            least_api=str(told.get("MinAPIVersion") or ""),
+        self._groups = groups_here(self._settings, info)
+        self.versions = await self._connection.call(
+            Lane.LOOK, versions, limit=self._limits.inspect, transition="inspecting"
         )
         await self._pause.ensure_loaded()
-
-    @property
-    def versions(self) -> DaemonVersions | None:
-        """What the daemon says of itself. None before ``start``."""
-        return self._versions
 
     async def check(self) -> None:
         """Raise ``RuntimeUnavailable`` unless the daemon answers within seconds."""

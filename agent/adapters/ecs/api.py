@@ -141,6 +141,11 @@ class EcsApi:
         self._pause = pause
         self._limits = limits
 
+    @property
+    def endpoint(self) -> str:
+        """Where the API is: scheme and host."""
+        return self._url.rstrip("/")
+
     def present_as(self, user_agent: str) -> None:
         """Present the agent so from now on: more of it is known than at first."""
         self._user_agent = user_agent

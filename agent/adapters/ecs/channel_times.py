@@ -1,5 +1,6 @@
 """How long a channel waits, for what, and how much chance is in it (ecs-protocol 2.3 and 3.1)."""
 
+import math
 from dataclasses import dataclass
 from random import Random
 
@@ -52,7 +53,7 @@ class BackOff:
         self._next = self._first()
 
     def _first(self) -> float:
-        return self._rule.least * self._rule.factor ** self._random.random()
+        return self._rule.least * math.pow(self._rule.factor, self._random.random())
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,9 @@ from agent.model.errors import CannotStart
 
 log = structlog.get_logger()
 
+_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+"""All that the program needs of an environment; ours may hold the keys of this machine."""
+
 _LIMIT = 10.0  # seconds for one run of nft; a loaded machine with thousands of rules needs one or two
 
 
@@ -62,6 +65,7 @@ class Firewall:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
+                env=_ENVIRONMENT,
             )
         except OSError as error:
             problem = f"cannot run {self._nft}: {error.strerror}; install the package nftables"

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -19,6 +20,9 @@ from agent.adapters.local.vpc.plan import SubnetPlan, VpcPlan, dns, gateway, gat
 OUTSIDE = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 
 _LOOPBACK = 1
+_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+"""All that the program needs of an environment; ours may hold the keys of this machine."""
+
 _NFT_DEADLINE_S = 10
 _SYSCTL = Path("/proc/sys/net")
 
@@ -228,12 +232,13 @@ class Router:
         with self._thread.inside(self._entered()):
             try:
                 done = subprocess.run(
-                    ("nft", *arguments),
+                    (shutil.which("nft") or "nft", *arguments),
                     input=ruleset,
                     capture_output=True,
                     text=True,
                     timeout=_NFT_DEADLINE_S,
                     check=False,
+                    env=_ENVIRONMENT,
                 )
             except FileNotFoundError as error:
                 message = "cannot filter inside the VPC: the program 'nft' was not found, install nftables"
