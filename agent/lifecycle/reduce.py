@@ -78,7 +78,7 @@ def _step_succeeded(task: TaskState, event: StepSucceeded) -> TaskState:
     # A look may have shown it there already, or further: no status goes back.
     status = max(container.status, container_rule_of(event.step.name).becomes)
     moved = replace(container, in_flight=None, trouble=None, status=status, since=task.now)
-    if container.in_flight is not None and isinstance(event.learned, PulledImage):
+    if container.in_flight and isinstance(event.learned, PulledImage) and event.learned.was_fetched:
         moved = replace(moved, pull_started_at=container.in_flight.since, pull_stopped_at=event.at)
     return with_container(task, _container_learned(moved, event.learned, task.now))
 

@@ -46,7 +46,11 @@ class ContainerSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class PulledImage:
-    """An image that is present. ``digest`` empty: it was made here and never came from a registry."""
+    """An image that is present. ``digest`` empty: it was made here and never came from a registry.
+
+    ``was_fetched`` False: it was there, and no registry was asked.
+    """
 
     image_id: str
     digest: str = ""
+    was_fetched: bool = True

@@ -1,7 +1,7 @@
 """How each step is done: one or two calls on a port. What to do is decided elsewhere."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.lifecycle.images import may_use_cached, must_look_first, must_pull
 from agent.lifecycle.table import stop_grace
@@ -70,7 +70,7 @@ async def _pull_image(ports: Performer, task: TaskState, step: Step) -> Learned:
         present = await ports.runtime.find_image(container.image)
         was_pulled_before = await ports.pulls.contains(container.image)
     if not must_pull(behavior, is_present=present is not None, was_pulled_before=was_pulled_before):
-        return present or PulledImage(image_id="")
+        return replace(present or PulledImage(image_id=""), was_fetched=False)
     try:
         # A login that is refused is not asked for again: its error says so by being a failed pull.
         login = await ports.logins.login(task.spec, container)

@@ -106,6 +106,15 @@ def test_a_stop_during_the_pull_gives_the_pull_up_and_never_creates_the_containe
     assert str(task.reason) == "scaled in"
 
 
+@pytest.mark.parametrize("was_fetched", [True, False])
+def test_only_what_was_fetched_from_a_registry_has_times_of_a_pull(was_fetched: bool) -> None:
+    task = after(a_task(), TimePassed(NOON))
+    pull = step_in_flight(task, StepName.PULL_IMAGE, "app")
+    task = after(task, StepSucceeded(NOON, pull, PulledImage("sha256:1", was_fetched=was_fetched)))
+    times = report(task).pull_started_at, report(task).pull_stopped_at
+    assert times == ((NOON, NOON) if was_fetched else (None, None))
+
+
 def test_a_stop_during_a_start_waits_for_the_start_to_end() -> None:
     task = after(after(a_task(), TimePassed(NOON)), InterfaceAppeared(NOON))
     for name in (StepName.START_PAUSE, StepName.ATTACH_NETWORK):
