@@ -74,11 +74,12 @@ def test_a_redirect_is_named_and_not_followed():
         "password=another-fake-secret&x=1",
         "http://user:another-fake-secret@proxy:3128 refused",
         HEADERS["Authorization"],
+        "a token of somebody else: " + "anotherfakesecret" * 5,
     ],
 )
 def test_nothing_secret_comes_back_out_of_a_refusal(body):
     text = str(read_refusal(403, {}, body.encode(), SECRETS))
-    for secret in (TOKEN, SIGNATURE, "another-fake-secret"):
+    for secret in (TOKEN, SIGNATURE, "another-fake-secret", "anotherfakesecret"):
         assert secret not in text
     assert "[removed]" in text
 
