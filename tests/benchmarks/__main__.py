@@ -7,9 +7,9 @@ import sys
 from tests.benchmarks.figures import Figure, table, write
 from tests.benchmarks.stage import TREE, Unmeasurable
 
-ALL = ("plugins", "launch", "bursts", "footprint")
-MORE = ("trace",)
-"""Only on demand: it prints where the time of a launch goes, which is no figure."""
+ALL = ("plugins", "launch", "bursts", "footprint", "ecs")
+MORE = ("trace", "ecs_short", "ecs_trace")
+"""Only on demand: they print tables of their own, where the time goes or what a few rounds say, not figures."""
 
 
 def main(chosen: list[str]) -> int:

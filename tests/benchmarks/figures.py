@@ -13,7 +13,7 @@ class Figure:
     """One number. ``floor``: the least that the same work takes here, measured in the same run, same unit.
 
     ``peer``: what a mature agent written in Go was seen to need: the ratio where there is a floor, the value
-    where there is none. It comes from another day of the same machine and is only quoted.
+    where there is none or ``peer_is_value``. It comes from another day of the same machine and is only quoted.
     """
 
     name: str
@@ -21,6 +21,7 @@ class Figure:
     unit: str
     floor: float | None = None
     peer: float | None = None
+    peer_is_value: bool = False
 
     @property
     def ratio(self) -> float | None:
@@ -35,7 +36,10 @@ class Figure:
             "floor": None if self.floor is None else _short(self.floor),
             "ratio": None if self.ratio is None else _short(self.ratio),
         }
-        return found if self.peer is None else {**found, "peer": self.peer}
+        if self.peer is not None:
+            found["peer"] = self.peer
+            found["peer_is_value"] = self.peer_is_value or self.floor is None
+        return found
 
 
 def median(values: Iterable[float]) -> float:
@@ -53,13 +57,17 @@ def table(figures: Iterable[Figure]) -> str:
     """The figures in columns."""
     rows = [("", "value", "unit", "floor", "ratio", "peer")]
     for one in figures:
-        optional = (one.floor, one.ratio, one.peer)
+        optional = (one.floor, one.ratio)
+        peer = "" if one.peer is None else _text(one.peer)
+        if one.peer is not None:
+            peer += f" {one.unit}" if one.peer_is_value or one.floor is None else " x"
         rows.append(
             (
                 one.name,
                 _text(one.value),
                 one.unit,
                 *("" if each is None else _text(each) for each in optional),
+                peer,
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

@@ -12,7 +12,7 @@ from typing import Any
 
 from docker import APIClient
 
-from tests.benchmarks.stage import BenchAgent, Unmeasurable
+from tests.benchmarks.stage import AgentOnStage, Unmeasurable
 
 GROUP = f"/ecs/berth-floor-{os.getpid()}"
 SLOTS = (2 * (os.cpu_count() or 1), 4 * (os.cpu_count() or 1))
@@ -26,7 +26,7 @@ class Floor:
     easier for Docker. Only the labels are renamed: the agent must not take them for its own.
     """
 
-    def __init__(self, agent: BenchAgent) -> None:
+    def __init__(self, agent: AgentOnStage) -> None:
         self._pause, self._app = _documents(agent)
         self._client = APIClient(num_pools=64, timeout=120)
         self._pairs: list[list[str]] = []
@@ -102,7 +102,7 @@ class Floor:
 
 
 @contextmanager
-def copied(agent: BenchAgent) -> Iterator[Floor]:
+def copied(agent: AgentOnStage) -> Iterator[Floor]:
     """The floor under this agent, which is warm afterwards; nothing of it is left in the end."""
     warm = agent.run(1)
     agent.await_status(warm, "RUNNING", every=0.1)
@@ -117,7 +117,7 @@ def _timed(work: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-def _documents(agent: BenchAgent) -> tuple[dict[str, Any], dict[str, Any]]:
+def _documents(agent: AgentOnStage) -> tuple[dict[str, Any], dict[str, Any]]:
     found: dict[bool, dict[str, Any]] = {}
     for name in agent.containers():
         seen = agent.docker.inspect_container(name)

@@ -3,10 +3,9 @@
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 from tests.benchmarks.figures import Figure, median
-from tests.benchmarks.stage import TREE, BenchAgent, bench_agent
+from tests.benchmarks.stage import TREE, BenchAgent, bench_agent, rollup
 
 IDLE_SECONDS = 60
 SETTLE_SECONDS = 5
@@ -45,9 +44,9 @@ def _grown(agent: BenchAgent, arns: list[str], count: int) -> list[str]:
 
 def _memory(agent: BenchAgent, name: str, *, peer: float | None) -> list[Figure]:
     time.sleep(SETTLE_SECONDS)
-    own = _rollup(agent.pid)
+    own = rollup(agent.pid)
     host_pid = agent.host_pid()
-    host = (0.0, 0.0) if host_pid is None else _rollup(host_pid)
+    host = (0.0, 0.0) if host_pid is None else rollup(host_pid)
     return [
         Figure(f"footprint.{name}.rss", own[0], "MiB", peer=peer),
         Figure(f"footprint.{name}.pss", own[1], "MiB"),
@@ -60,15 +59,6 @@ def _idle(agent: BenchAgent, name: str, *, peer: float | None) -> Figure:
     before = agent.cpu()
     time.sleep(IDLE_SECONDS)
     return Figure(f"footprint.{name}.cpu", (agent.cpu() - before) * 60 / IDLE_SECONDS, "s/min", peer=peer)
-
-
-def _rollup(pid: int) -> tuple[float, float]:
-    """RSS and PSS in MiB."""
-    found = {}
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
-        key, value, *_ = line.split()
-        found[key] = int(value) / 1024
-    return found["Rss:"], found["Pss:"]
 
 
 def _imports() -> list[Figure]:

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -48,29 +49,24 @@ class Unmeasurable(Exception):
     """The benchmark cannot be done here. The text says what to change."""
 
 
-class BenchAgent:
-    """One agent, its directory, and its control plane."""
+class AgentOnStage(ABC):
+    """One agent in a directory of its own: its process, and what it costs. A subclass knows its backend."""
+
+    cluster: str
 
     def __init__(self, directory: Path, settings: dict[str, str]) -> None:
         self.directory = directory
-        self.cluster = f"bench-{os.getpid()}"
         self.docker = APIClient()
-        self.subnet = default_plan(REGION, seed=ACCOUNT).subnets[0].subnet_id
         self._settings = settings
-        self._keeps_network = asyncio.run(_is_network_there())
         self._process: subprocess.Popen[bytes] | None = None
-        self._connection = http.client.HTTPConnection(*API, timeout=60)
-        self._signer: SigV4Auth | None = None
 
     # -- its life ------------------------------------------------------------------------------
 
-    def start(self) -> float:
-        """Start it; the seconds until it answers. Raise ``Unmeasurable``."""
+    def launch(self) -> float:
+        """Start its process and do not wait; when that was, by the monotonic clock."""
         environment = {
             "PATH": f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "BERTH_ENV_FILE": "/dev/null",
-            "BERTH_BACKEND": "local",
-            "ECS_CLUSTER": self.cluster,
             "ECS_DATADIR": str(self.directory / "data"),
             "BERTH_RUN_DIRECTORY": str(self.directory / "run"),
             "ECS_CNI_PLUGINS_PATH": str(TREE / "build/cni"),
@@ -79,7 +75,7 @@ class BenchAgent:
             "BERTH_LOG_CONSOLE": "json",
             **self._settings,
         }
-        began = time.perf_counter()
+        began = time.monotonic()
         with LOG.open("ab") as log:
             self._process = subprocess.Popen(
                 [Path(sys.executable).with_name("berth"), "agent"],
@@ -89,18 +85,30 @@ class BenchAgent:
                 env=environment,
                 cwd="/",
             )
+        return began
+
+    def start(self) -> float:
+        """Start it; the seconds until it answers. Raise ``Unmeasurable``."""
+        began = self.launch()
         while not _answers():
-            if self._process.poll() is not None:
-                said = self.log().strip().splitlines()[-3:]
-                raise Unmeasurable("the agent does not start:\n" + "\n".join(said))
-            if time.perf_counter() - began > 60:
+            self.require_life()
+            if time.monotonic() - began > 60:
                 raise Unmeasurable("the agent does not answer within 60 s")
             time.sleep(0.005)
-        took = time.perf_counter() - began
-        keys = json.loads((self.directory / "data/credentials.json").read_text())
-        credentials = Credentials(keys["accessKeyId"], keys["secretAccessKey"])
-        self._signer = SigV4Auth(credentials, "ecs", REGION)
-        return took
+        return time.monotonic() - began
+
+    def require_life(self) -> None:
+        """Raise ``Unmeasurable`` with its last words if it has ended."""
+        if self._process is None or self._process.poll() is not None:
+            said = self.log().strip().splitlines()[-3:]
+            raise Unmeasurable("the agent does not run:\n" + "\n".join(said))
+
+    def kill(self) -> None:
+        """``kill -9``: it finishes nothing; its tasks stay."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
+            self._process = None
 
     def stop(self) -> None:
         """Let it end; its tasks stay."""
@@ -112,15 +120,13 @@ class BenchAgent:
                 self._process.kill()
                 self._process.wait()
             self._process = None
-        self._connection.close()
 
     def remove(self) -> None:
         """Leave nothing behind, whatever has happened."""
         self.stop()
         for name in self.containers():
             self.docker.remove_container(name, force=True, v=True)
-        if not self._keeps_network:
-            asyncio.run(_remove_networks())
+        self.remove_network()
         for group in self._groups():
             group.rmdir()
         self.docker.close()
@@ -152,6 +158,86 @@ class BenchAgent:
     def log(self) -> str:
         """What it has logged."""
         return LOG.read_text(errors="replace")
+
+    # -- its tasks -----------------------------------------------------------------------------
+
+    @abstractmethod
+    def run(self, count: int) -> list[str]:
+        """Have so many tasks run; their ARNs."""
+
+    @abstractmethod
+    def await_status(self, arns: list[str], status: str, *, every: float) -> None:
+        """Wait until all tasks have that status. Raise ``Unmeasurable`` if one ends instead."""
+
+    @abstractmethod
+    def end(self, arns: list[str], *, every: float = 0.1) -> None:
+        """Stop the tasks and wait until nothing of them is left, so that the next round has quiet."""
+
+    @abstractmethod
+    def task_ids(self) -> list[str]:
+        """The ids of all tasks that it was ever given."""
+
+    @abstractmethod
+    def remove_network(self) -> None:
+        """Remove what it has made of network on this machine."""
+
+    def await_removal(self) -> None:
+        """Wait until the containers of all stopped tasks are removed."""
+        until = time.monotonic() + 60
+        while self.containers():
+            if time.monotonic() > until:
+                raise Unmeasurable(f"containers are left after 60 s: {self.containers()}")
+            time.sleep(0.1)
+
+    def containers(self) -> list[str]:
+        """The Docker ids of its containers."""
+        label = f"com.amazonaws.ecs.cluster={self.cluster}"
+        return [each["Id"] for each in self.docker.containers(all=True, filters={"label": label})]
+
+    def _groups(self) -> list[Path]:
+        """Control groups that killed tasks left: those with an id that its control plane gave."""
+        roots = (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir())
+        found = {(root / "ecs" / task).resolve() for root in roots for task in self.task_ids()}
+        return [group for group in found if group.is_dir()]
+
+
+class BenchAgent(AgentOnStage):
+    """One agent with the local backend, which is its own control plane."""
+
+    def __init__(self, directory: Path, settings: dict[str, str]) -> None:
+        self.cluster = f"bench-{os.getpid()}"
+        super().__init__(directory, {"BERTH_BACKEND": "local", "ECS_CLUSTER": self.cluster, **settings})
+        self.subnet = default_plan(REGION, seed=ACCOUNT).subnets[0].subnet_id
+        self._keeps_network = asyncio.run(_is_network_there())
+        self._connection = http.client.HTTPConnection(*API, timeout=60)
+        self._signer: SigV4Auth | None = None
+
+    def start(self) -> float:
+        """Start it; the seconds until it answers. Raise ``Unmeasurable``."""
+        took = super().start()
+        keys = json.loads((self.directory / "data/credentials.json").read_text())
+        credentials = Credentials(keys["accessKeyId"], keys["secretAccessKey"])
+        self._signer = SigV4Auth(credentials, "ecs", REGION)
+        return took
+
+    def stop(self) -> None:
+        """Let it end; its tasks stay."""
+        super().stop()
+        self._connection.close()
+
+    def remove_network(self) -> None:
+        """Remove the simulated VPC, unless it was there before."""
+        if not self._keeps_network:
+            asyncio.run(_remove_vpc())
+            remove_plumbing()
+
+    def task_ids(self) -> list[str]:
+        """The ids of all tasks that it was ever given."""
+        path = self.directory / "data/berth.db"
+        if not path.exists():
+            return []
+        with closing(sqlite3.connect(path)) as store:
+            return [row[0] for row in store.execute("SELECT id FROM tasks")]
 
     # -- its control plane ---------------------------------------------------------------------
 
@@ -231,39 +317,11 @@ class BenchAgent:
         self.await_status(arns, "STOPPED", every=every)
         self.await_removal()
 
-    def await_removal(self) -> None:
-        """Wait until the containers of all stopped tasks are removed."""
-        until = time.monotonic() + 60
-        while self.containers():
-            if time.monotonic() > until:
-                raise Unmeasurable(f"containers are left after 60 s: {self.containers()}")
-            time.sleep(0.1)
-
-    def containers(self) -> list[str]:
-        """The Docker ids of its containers."""
-        label = f"com.amazonaws.ecs.cluster={self.cluster}"
-        return [each["Id"] for each in self.docker.containers(all=True, filters={"label": label})]
-
-    def _groups(self) -> list[Path]:
-        """Control groups that killed tasks left: those with an id that this control plane gave."""
-        path = self.directory / "data/berth.db"
-        if not path.exists():
-            return []
-        with closing(sqlite3.connect(path)) as store:
-            ids = [row[0] for row in store.execute("SELECT id FROM tasks")]
-        roots = (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir())
-        found = {(root / "ecs" / task).resolve() for root in roots for task in ids}
-        return [group for group in found if group.is_dir()]
-
 
 @contextmanager
 def bench_agent(**settings: str) -> Iterator[BenchAgent]:
     """An agent with these settings, running, with the task definition registered; removed in the end."""
-    if _answers():
-        raise Unmeasurable("an agent runs on this machine already; stop it first")
-    logs.configure(level="error")
-    LOG.parent.mkdir(exist_ok=True)
-    LOG.unlink(missing_ok=True)
+    clear_stage()
     with tempfile.TemporaryDirectory(prefix="berth-bench-") as directory:
         agent = BenchAgent(Path(directory), settings)
         try:
@@ -272,6 +330,29 @@ def bench_agent(**settings: str) -> Iterator[BenchAgent]:
             yield agent
         finally:
             agent.remove()
+
+
+def rollup(pid: int) -> tuple[float, float]:
+    """RSS and PSS of a process in MiB."""
+    found = {}
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
+        key, value, *_ = line.split()
+        found[key] = int(value) / 1024
+    return found["Rss:"], found["Pss:"]
+
+
+def clear_stage() -> None:
+    """An empty log. Raise ``Unmeasurable`` if an agent runs here already."""
+    if _answers():
+        raise Unmeasurable("an agent runs on this machine already; stop it first")
+    logs.configure(level="error")
+    LOG.parent.mkdir(exist_ok=True)
+    LOG.unlink(missing_ok=True)
+
+
+def remove_plumbing() -> None:
+    """Remove bridge, addresses and rules that every agent makes."""
+    asyncio.run(HostPlumbing(FirewallPlan(), _Silence()).remove())
 
 
 async def _is_network_there() -> bool:
@@ -288,13 +369,12 @@ async def _is_network_there() -> bool:
     return True
 
 
-async def _remove_networks() -> None:
+async def _remove_vpc() -> None:
     vpc = SimulatedVpc(default_plan(REGION, seed=ACCOUNT))
     try:
         await vpc.destroy()
     finally:
         await vpc.aclose()
-    await HostPlumbing(FirewallPlan(), _Silence()).remove()
 
 
 class _Silence:
