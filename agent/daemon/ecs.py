@@ -39,7 +39,7 @@ from agent.adapters.host.usage import KernelUsage
 from agent.daemon.control import Machine, Site
 from agent.daemon.joining import abilities, gather_facts
 from agent.model.channels import ChannelStatus
-from agent.model.errors import CannotStart, RuntimeUnavailable
+from agent.model.errors import CannotStart, CredentialsUnavailable, RuntimeUnavailable
 from agent.ports.clock import Clock
 from agent.ports.health import HealthReports
 from agent.ports.network import InterfaceWatcher
@@ -138,7 +138,11 @@ class EcsControl:
             if user_data is not None:
                 settings = with_user_data(user_data)
             connector = aiohttp.TCPConnector(ssl=tls_context(settings.tls_verify))
-            http = await undo.enter_async_context(aiohttp.ClientSession(connector=connector, trust_env=True))
+            http = await undo.enter_async_context(
+                aiohttp.ClientSession(
+                    connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=True
+                )
+            )
             documents = FileDocuments(settings.data_directory / "ecs", "records of the cluster")
             undo.push_async_callback(documents.aclose)
             tasks_changed = Change()
@@ -187,6 +191,8 @@ class EcsControl:
             # What was assigned before a restart goes on, and is reported, whether or not we are registered.
             group.create_task(self._outbox.run())
             group.create_task(self._attachments.run())
+            # Loading the SDK's part takes as long as reaching Docker: side by side.
+            group.create_task(self._find_keys())
             await machine.is_reached.wait()
             if self.settings.warm_pools_check:
                 await in_service(self._metadata)
@@ -216,6 +222,13 @@ class EcsControl:
             ends.push_async_callback(self._http.close)
 
     # -- joining -------------------------------------------------------------------------------
+
+    async def _find_keys(self) -> None:
+        try:
+            await self._keys.current()
+        except CredentialsUnavailable as error:
+            # The first call that needs keys asks again, and fails with this very sentence.
+            log.debug("keys.awaited", reason=str(error))
 
     async def _join(self, machine: Machine) -> None:
         saved = self._store.instance

@@ -135,6 +135,8 @@ class Outbox:
     async def _in_turn(self, owner: str) -> None:
         async with self._turns[owner]:
             await self._tell_seen(owner)
+        if self._store.task(TaskArn(owner)) is None:
+            self._turns.pop(owner, None)  # its task may never come
 
     async def _tell_seen(self, owner: str) -> None:
         """Tell of the owner's interfaces that have appeared; those that are too late by now are not told."""
