@@ -12,7 +12,9 @@ from uuid import uuid4
 
 import aiohttp
 import structlog
+from yarl import URL
 
+from agent.adapters.ecs.proxies import ProxyUnusable, proxy_for
 from agent.adapters.ecs.signing import Signer
 from agent.model.errors import AgentError, BackendUnavailable, CredentialsUnavailable, ReportRejected
 
@@ -136,6 +138,11 @@ class EcsApi:
         self._where = f"Amazon ECS in {region} at {endpoint}"
         self._signer = signer
         self._http = http
+        # Without what aiohttp takes from the environment by itself: a login in a netrc file would keep the
+        # signature from being sent. The connections are the daemon's all the same.
+        self._plain = aiohttp.ClientSession(
+            connector=http.connector, connector_owner=False, cookie_jar=aiohttp.DummyCookieJar()
+        )
         self._user_agent = user_agent
         self._tls = tls
         self._pause = pause
@@ -227,6 +234,8 @@ class EcsApi:
             answer = await self._round_trip(
                 {**signed, "User-Agent": self._user_agent, "Accept-Encoding": "gzip"}, payload
             )
+        except ProxyUnusable as error:
+            raise ApiUnreachable(f"{operation}: {self._where}: {error}", is_passing=False) from error
         except (aiohttp.ClientError, OSError, _Unusable) as error:  # a TimeoutError is an OSError
             problem, is_passing = self._told(error, signed)
             # The cause would print what the server sent, which may be what it was sent.
@@ -237,11 +246,23 @@ class EcsApi:
         return ApiRefused(answer.kind, message or f"HTTP {answer.status}", answer.status), answer.date
 
     async def _round_trip(self, headers: dict[str, str], payload: bytes) -> _Answer:
-        tls = True if self._tls is None else self._tls
-        async with self._http.post(
-            self._url, data=payload, headers=headers, skip_auto_headers=("Accept",), allow_redirects=False,
-            timeout=self._limits, ssl=tls,
-        ) as response:  # fmt: skip
+        proxy, login = proxy_for(URL(self._url)) if self._http.trust_env else (None, "")
+        if login and self._url.startswith("http:"):
+            headers = {
+                **headers,
+                "Proxy-Authorization": login,
+            }  # no tunnel: the proxy reads it
+        async with self._plain.post(
+            self._url,
+            data=payload,
+            headers=headers,
+            skip_auto_headers=("Accept",),
+            allow_redirects=False,
+            timeout=self._limits,
+            ssl=True if self._tls is None else self._tls,
+            proxy=proxy,
+            proxy_headers={"Proxy-Authorization": login} if login else None,
+        ) as response:
             if 300 <= response.status < 400:  # noqa: PLR2004 HTTP
                 host = _host_of(response.headers.get("Location", ""))
                 raise _Unusable(

@@ -5,8 +5,6 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
-from urllib.parse import unquote
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from aiohttp import ClientWebSocketResponse, WSCloseCode, WSMsgType
@@ -15,6 +13,7 @@ from yarl import URL
 
 from agent.adapters.ecs.channel_refusals import read_refusal, shown
 from agent.adapters.ecs.channel_times import ChannelTimes
+from agent.adapters.ecs.proxies import proxy_for
 from agent.model.errors import BackendUnavailable
 
 LARGEST_MESSAGE = 4 * 1024 * 1024
@@ -90,7 +89,7 @@ class WebsocketDialer:
             raise CannotDial(shown(_reason(error, target, self._times), headers.values())) from None
 
     async def _dial(self, target: URL, headers: dict[str, str]) -> Socket:
-        proxy, login = _proxy_for(target) if self._http.trust_env else (None, "")
+        proxy, login = proxy_for(target) if self._http.trust_env else (None, "")
         if login and target.scheme == "http":
             headers["Proxy-Authorization"] = login  # no tunnel: the proxy reads this request itself
 
@@ -186,31 +185,6 @@ async def _beginning(response: aiohttp.ClientResponse) -> bytes:
             break
         body += part
     return body
-
-
-def _proxy_for(target: URL) -> tuple[URL | None, str]:
-    """The environment's proxy for the target and the login for its header, or neither.
-
-    aiohttp would look up ``wss_proxy`` for a websocket, which nobody sets, and skip proxies over TLS.
-    Raise ``CannotDial`` if the proxy's URL cannot be used.
-    """
-    named = getproxies().get(target.scheme, "")
-    if not named or proxy_bypass(target.host or ""):
-        return None, ""
-    variable = f"{target.scheme.upper()}_PROXY"
-    try:
-        proxy = URL(named if "://" in named else f"http://{named}")
-        port = proxy.port
-    except ValueError:
-        # the text of the error may quote the password
-        raise CannotDial(f"{variable} is not a URL; expected http://host:port") from None
-    if proxy.scheme not in ("http", "https") or not proxy.host or port is None:
-        shape = f"{proxy.scheme}://{proxy.host or ''}"
-        raise CannotDial(f"{variable} is {shape!r}; expected http://host:port or https://host:port")
-    if proxy.user is None and proxy.password is None:
-        return proxy, ""
-    login = aiohttp.encode_basic_auth(unquote(proxy.raw_user or ""), unquote(proxy.raw_password or ""))
-    return proxy.with_user(None), login
 
 
 def _give_up_on_silence(websocket: "ClientWebSocketResponse[bool]", seconds: float) -> None:

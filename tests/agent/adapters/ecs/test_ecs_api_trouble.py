@@ -219,3 +219,45 @@ def test_old_tls_is_not_spoken() -> None:
         assert tls_context(verify).minimum_version == ssl.TLSVersion.TLSv1_2
     assert tls_context(verify=True).verify_mode == ssl.CERT_REQUIRED
     assert tls_context(verify=True).check_hostname
+
+
+async def test_a_netrc_file_does_not_keep_the_signature_from_being_sent(tmp_path, monkeypatch):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login somebody password fake-secret-word\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    async with staged() as stage, aiohttp.ClientSession(trust_env=True) as http:
+        api = EcsApi(endpoint=stage.url, region=REGION, signer=stage.signer, http=http, user_agent=USER_AGENT)
+        assert await api.call("DescribeClusters", {}) == await stage.api.call("DescribeClusters", {})
+
+
+async def test_calls_go_through_the_proxy_that_the_environment_names(monkeypatch):
+    asked = []
+
+    async def proxy(request):
+        asked.append((request.method, request.path, request.headers.get("Proxy-Authorization", "")))
+        return web.Response(status=502, text="no way out")
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", proxy)
+    async with (
+        TestServer(application, host="127.0.0.1") as listening,
+        aiohttp.ClientSession(trust_env=True) as http,
+    ):
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.setenv("HTTP_PROXY", f"http://somebody:fake-secret-word@127.0.0.1:{listening.port}")
+        async with staged() as stage:
+            api = EcsApi(
+                endpoint="http://ecs.example",
+                region=REGION,
+                signer=stage.signer,
+                http=http,
+                user_agent=USER_AGENT,
+            )
+            with pytest.raises(ApiUnreachable) as failed:
+                await api.call("DescribeClusters", {}, attempts=1)
+    assert "fake-secret-word" not in str(failed.value)
+    (first,) = asked
+    assert first[0] == "POST"
+    assert first[2].startswith("Basic ")
