@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from docs.pages import lifecycle, log_events, reasons, settings
+from docs.pages import capabilities, lifecycle, log_events, reasons, settings
 from docs.pages.problems import Undocumented
 
 DOCS = Path(__file__).resolve().parent
@@ -18,6 +18,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reasons.md": reasons.page,
     "settings.md": settings.page,
     "log-events.md": log_events.page,
+    "capabilities.md": capabilities.page,
 }
 
 

@@ -76,6 +76,7 @@ def log_calls(root: Path = ROOT) -> Iterator[LogCall]:
         relative = path.relative_to(root).as_posix()
         if relative in _NAMES_AS_DATA:
             yield from _named_in_data(relative, nodes(path))
+        yield from _with_a_chosen_level(relative, nodes(path))
         passed_on = {id(node) for node in _calls_that_pass_on(nodes(path))}
         for node in nodes(path):
             if isinstance(node, ast.Call) and _is_log_call(node) and id(node) not in passed_on:
@@ -129,19 +130,43 @@ def _calls_that_pass_on(found: Iterable[ast.AST]) -> Iterator[ast.Call]:
             yield from (node for node in ast.walk(loop) if isinstance(node, ast.Call) and _is_log_call(node))
 
 
+def _with_a_chosen_level(path: str, found: Iterable[ast.AST]) -> Iterator[LogCall]:
+    """``note = log.info if … else log.warning``, and then ``note(event, …)`` in the same function."""
+    for function in found:
+        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        inner = list(ast.walk(function))
+        chosen = {
+            target.id: (node.value.body, node.value.orelse)
+            for node in inner
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.IfExp)
+            for target in node.targets
+            if isinstance(target, ast.Name) and _is_log_method(node.value.body)
+        }
+        for node in inner:
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in chosen:
+                for method in chosen[node.func.id]:
+                    yield _described(path, node, method)
+
+
 def _is_log_call(node: ast.Call) -> bool:
-    if not isinstance(node.func, ast.Attribute) or node.func.attr not in LEVELS:
+    return _is_log_method(node.func)
+
+
+def _is_log_method(node: ast.expr) -> bool:
+    if not isinstance(node, ast.Attribute) or node.attr not in LEVELS:
         return False
-    receiver = node.func.value
+    receiver = node.value
     name = receiver.id if isinstance(receiver, ast.Name) else getattr(receiver, "attr", "")
     return name in _LOGGERS
 
 
-def _described(path: str, node: ast.Call) -> LogCall:
-    assert isinstance(node.func, ast.Attribute)  # noqa: S101 - _is_log_call has looked
+def _described(path: str, node: ast.Call, method: ast.expr | None = None) -> LogCall:
+    function = node.func if method is None else method
+    if not isinstance(function, ast.Attribute):
+        raise Undocumented(f"{path}:{node.lineno}: expected a method of a logger")
     name = _text(node.args[0]) if node.args else None
-    keys = tuple(keyword.arg for keyword in node.keywords if keyword.arg and keyword.arg != "exc_info")
-    return LogCall(path, node.lineno, name, LEVELS[node.func.attr], keys)
+    return LogCall(path, node.lineno, name, LEVELS[function.attr], tuple(_keys(node)))
 
 
 def _text(node: ast.expr | None) -> str | None:

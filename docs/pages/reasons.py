@@ -62,7 +62,7 @@ _WHAT_TO_DO = {
 _PLACEMENT = """
 ## When a task is not placed at all
 
-`RunTask` answers `failures` in ECS's words, and no task is made:
+With the backend `local`, `RunTask` answers `failures` in ECS's words, and no task is made:
 
 | reason | meaning |
 | --- | --- |
@@ -79,6 +79,48 @@ While the machine is draining, `RunTask` is refused as Amazon ECS does: "No Cont
 your cluster."
 """
 
+_NOT_BEGUN = """\
+## When Amazon ECS sends a task that cannot be begun
+
+With the backend `ecs` such a task is reported STOPPED at once, with one of these and the field, or the two
+things that contradict each other. The agent logs it as `task.refused`, and nothing of the task is made.
+
+"""
+
+_NOT_BEGUN_NAMES = (
+    (
+        "UnrecogniedTaskError",
+        (
+            "The task asks for something that this agent does not do, or one of its fields cannot be read. "
+            "(The spelling is that of the wire.)"
+        ),
+        (
+            "The detail names what is asked for. Leave it out, or place such tasks elsewhere; "
+            "[differences](ecs.md#differences-from-the-ecs-agent) lists what is refused."
+        ),
+    ),
+    (
+        "HostConfigError",
+        "A container mounts a volume that the task does not have.",
+        "Correct `mountPoints` or `volumes`.",
+    ),
+    (
+        "TaskDependencyError",
+        "The `dependsOn` of some containers lead in a circle, or to a container that the task does not have.",
+        "Correct `dependsOn`.",
+    ),
+    (
+        "ResourceInitializationError",
+        "A container's `memory` is more than the whole task's.",
+        "Correct either of them.",
+    ),
+    (
+        "DockerClientConfigError",
+        "A container is said to have a health check of Docker's, and none came with it.",
+        "Register the task definition anew.",
+    ),
+)
+
 
 def page() -> str:
     """The whole text. Raise ``Undocumented`` if a name in the code has no note."""
@@ -89,7 +131,9 @@ def page() -> str:
             f"{', '.join(missing)}: write what it means and what to do in docs/pages/reasons.py"
         )
     rows = [(code(name), meanings[name], _WHAT_TO_DO[name]) for name in sorted(meanings)]
-    return "\n".join((_INTRODUCTION, table(("name", "meaning", "what to do"), rows), _PLACEMENT))
+    header = ("name", "meaning", "what to do")
+    not_begun = table(header, [(code(name), *rest) for name, *rest in _NOT_BEGUN_NAMES])
+    return "\n".join((_INTRODUCTION, table(header, rows), _PLACEMENT, f"{_NOT_BEGUN}{not_begun}\n"))
 
 
 def raised() -> tuple[type[errors.StepError], ...]:

@@ -92,6 +92,13 @@ def test_events_of_the_difference_are_listed_with_their_keys() -> None:
     assert re.search(r"^\| `status.raised` \| info \| `container`, `new`, `of`, `old` \|", page, re.MULTILINE)
 
 
+def test_an_event_whose_level_is_chosen_is_listed_with_both() -> None:
+    page = log_events.page()
+    assert re.search(
+        r"^\| `channel.closed` \| info, warn \| `lived`, `retry_in`, `why` \|", page, re.MULTILINE
+    )
+
+
 def test_cells_cannot_break_a_table() -> None:
     assert table(("a",), [("x|y\nz",)]).splitlines()[-1] == "| x\\|y z |"
 
