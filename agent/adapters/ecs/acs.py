@@ -155,14 +155,15 @@ class ControlSession:
         message: AttachTaskNetworkInterfacesMessage | AttachInstanceNetworkInterfacesMessage,
         conversation: Conversation,
     ) -> None:
-        # The acknowledgement says that we know of them, and comes before any device (ecs-protocol 2.4).
-        await conversation.send(_ack(message))
         owner = message.task_arn if isinstance(message, AttachTaskNetworkInterfacesMessage) else ""
         expires_at = self._clock.now() + message.wait
         await self._attachments.announce(
             AttachmentRecord(each.attachment_arn, each.mac_address, owner, expires_at)
             for each in message.interfaces
         )
+        # Says that we know of them, whether or not a device is there (ecs-protocol 2.4). It comes when they
+        # are on record: what was acknowledged is never sent again, not even after a crash.
+        await conversation.send(_ack(message))
 
     async def _take_manifest(self, message: TaskManifestMessage, conversation: Conversation) -> None:
         candidates = await self._assignments.take_manifest(message)

@@ -316,6 +316,14 @@ class TestInterfaces:
             (change,) = stage.submitted.changes
             assert change["attachments"][0]["status"] == "ATTACHED"
 
+    async def test_what_cannot_be_written_down_is_not_acknowledged_so_that_it_is_sent_again(self):
+        async with a_stage() as stage:
+            stage.documents.is_full = True
+            assert await stage.hear(ATTACH) == []
+            stage.documents.is_full = False
+            assert await stage.hear(ATTACH) == [example("AckRequest", 1, of="agent")]
+            assert MAC in str(stage.documents.documents["attachments"])
+
     async def test_a_task_waits_for_its_interface_as_long_as_the_message_says(self):
         slow = copy.deepcopy(ATTACH)
         slow["message"]["waitTimeoutMs"] = 900_000
