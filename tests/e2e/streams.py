@@ -19,8 +19,9 @@ class Stream:
     _ended: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
-    def start(self) -> None:
-        connection = socket.create_connection((self.address, 7000), timeout=5)
+    def start(self, connection: socket.socket | None = None) -> None:
+        """Use that connection to port 7000, or one from this machine."""
+        connection = connection or socket.create_connection((self.address, 7000), timeout=5)
         self._thread = threading.Thread(target=self._use, args=(connection,), daemon=True)
         self._thread.start()
 
