@@ -15,7 +15,7 @@ def explain(chosen: argparse.Namespace) -> int:
     try:
         document = connection.get("/berth/v1/explain", task=chosen.task)
     except Failure as failure:
-        if failure.code != NOT_FOUND:
+        if failure.code != NOT_FOUND or connection.where.backend == "ecs":
             raise
         # removed from this machine, or not yet seen by it: the API may remember it
         document = _remembered(find_task(connection, chosen.task, chosen.cluster))

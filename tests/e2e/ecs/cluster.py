@@ -26,7 +26,7 @@ def web(name: str = "web", **more: Any) -> ContainerPlan:
 
 def job(script: str, name: str = "app", **more: Any) -> ContainerPlan:
     """A container whose first process is a shell with this script."""
-    return ContainerPlan(name, JOB, entry_point=("sh", "-c"), command=(script,), **more)
+    return ContainerPlan(name, JOB, **({"entry_point": ("sh", "-c"), "command": (script,)} | more))
 
 
 def a_task(*containers: ContainerPlan, **more: Any) -> TaskPlan:
@@ -58,6 +58,10 @@ class Cluster:
         self.metadata = InstanceMetadataStandIn()
         self.enis = EniLinks()
         self._expected: list[str] = []
+        self.kept: set[str] = set()
+        """Tasks that run on beyond the test that started them."""
+        self.refused: set[str] = set()
+        """Messages with a task that cannot be run: they are not acknowledged, on purpose (ecs-protocol 2.4)."""
 
     def start(self) -> Self:
         """Start all parts."""
@@ -99,6 +103,14 @@ class Cluster:
         """What the protocol does not allow, and no test has caused."""
         return [text for text in self.control.problems() if not any(part in text for part in self._expected)]
 
+    def owed(self) -> list[tuple[str, list[str]]]:
+        """Messages that still miss an acknowledgement, and which."""
+        return [
+            (sent.type, sorted(sent.owed))
+            for sent in self.control.unacked()
+            if sent.message_id not in self.refused
+        ]
+
     # -- tasks ---------------------------------------------------------------------------------
 
     def announce(self, plan: TaskPlan, *, appears: bool = True) -> TaskRecord:
@@ -134,9 +146,13 @@ class Cluster:
             self.control.wait_status(task.arn, until, seconds)
         return tasks
 
-    def stop_all(self, *, seconds: float = 30.0) -> None:
+    def stop_all(self, *, kept_too: bool = False, seconds: float = 30.0) -> None:
         """Stop every task that was sent and is not over, all at once. As EC2 does, take their interfaces away."""
-        live = [task for task in self.control.truth.tasks.values() if task.document and not task.is_over]
+        live = [
+            task
+            for task in list(self.control.truth.tasks.values())
+            if task.document and not task.is_over and (kept_too or task.arn not in self.kept)
+        ]
         for task in live:
             self.control.stop_task(task.arn)
         for task in live:

@@ -125,27 +125,24 @@ def make_agent(
         yield make
 
 
-def connected(agent: EcsAgent, cluster: Cluster) -> None:
-    """Start the agent; it has registered, and its control channel is connected."""
+def connected(agent: EcsAgent, cluster: Cluster, *, times: int | None = None) -> None:
+    """Start the agent; its control channel is connected. ``times``: so often in all; None: once more."""
+    before = sum(each.connection is not None for each in cluster.control.handshakes("acs"))
     agent.start()
-    seen = len(cluster.control.handshakes("acs"))
-    cluster.control.wait_for(
-        lambda: cluster.control.acs.side.connection is not None, 15, f"a control channel (after {seen})"
-    )
+    cluster.control.wait_connected("acs", times=before + 1 if times is None else times)
 
 
 def expect_nothing_left(agent: EcsAgent, cluster: Cluster, docker_client: APIClient, before: Things) -> None:
     """Stop all tasks; then nothing of them may be left, and the agent must end well when it is told to."""
     if not agent.is_running:
         connected(agent, cluster)
-    cluster.stop_all()
+    cluster.stop_all(kept_too=True)
     eventually("all tasks are gone", lambda: not agent.get("/berth/v1/tasks")[1]["tasks"], seconds=40)
     try:
         eventually("nothing is left", lambda: not remains_of_tasks(docker_client, agent, before), seconds=15)
     except Untrue:
         raise Untrue(f"left of the tasks: {remains_of_tasks(docker_client, agent, before)}") from None
-    owed = [(sent.type, sorted(sent.owed)) for sent in cluster.control.unacked()]
-    assert not owed, owed
+    assert cluster.owed() == []
     assert agent.stop() == 0
     assert cluster.problems() == []
     crashes = [line for line in agent.lines() if str(line.get("event", "")).endswith(".crashed")]
