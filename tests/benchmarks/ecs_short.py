@@ -3,7 +3,7 @@
 from tests.benchmarks import ecs
 from tests.benchmarks.figures import Figure
 
-SHORT = ecs.Effort(singles=5, bursts=((20, 1),), starts=2, idle_s=20.0, grown=(0, 10))
+SHORT = ecs.Effort(singles=5, bursts=((20, 1), (50, 1)), starts=3, idle_s=20.0)
 
 
 def measure() -> list[Figure]:

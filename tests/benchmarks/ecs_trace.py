@@ -1,4 +1,4 @@
-"""Where the time goes in a cluster: after a start, and after a payload, every step with its end and its length."""
+"""Where the time goes in a cluster: of a start, a launch and a stop, every step with its end and its length."""
 
 import json
 import time
@@ -20,17 +20,23 @@ def measure() -> list[Figure]:
     """Nothing for the table: this prints tables of its own."""
     with cluster_agent(ECS_LOGLEVEL="debug") as agent, copied(agent) as floor:
         starts = [_start(agent) for _ in range(STARTS)]
-        rounds = []
+        launches, stops = [], []
         for _ in range(ROUNDS):
             time.sleep(QUIET)
             floor.launch(1)
             floor.clear()
-            rounds.append(_launch(agent))
+            arns = agent.prepared(1)
+            time.sleep(QUIET)
+            launches.append(_sent(agent, arns, "RUNNING"))
+            stops.append(_sent(agent, arns, "STOPPED"))
+            agent.release(arns)
+            agent.await_removal()
     print("\nbare Docker, ms (medians):")
     for name, took in floor.steps.items():
         print(f"  {name:<50} {median(took):8.1f}")
     _show("one start, ms since the process was made", starts)
-    _show("one launch, ms since the payload was made", rounds)
+    _show("one launch, ms since the payload was made", launches)
+    _show("one stop, ms since the payload was made", stops)
     return []
 
 
@@ -50,16 +56,12 @@ def _start(agent: ClusterAgent) -> Steps:
     }
 
 
-def _launch(agent: ClusterAgent) -> Steps:
-    arns = agent.prepared(1)
-    time.sleep(QUIET)
+def _sent(agent: ClusterAgent, arns: list[str], status: str) -> Steps:
     seen = len(agent.log())
-    began = agent.plane.send(arns, "RUNNING")
-    running = agent.plane.reached(arns, "RUNNING")[0]
+    began = agent.plane.send(arns, status)
+    reached = agent.plane.reached(arns, status)[0]
     time.sleep(QUIET)
-    found = _logged(agent, seen, began)
-    agent.end(arns)
-    return {**found, "cluster: RUNNING came": (1000 * (running - began), None)}
+    return {**_logged(agent, seen, began), f"cluster: {status} came": (1000 * (reached - began), None)}
 
 
 def _logged(agent: ClusterAgent, seen: int, began: float) -> Steps:
