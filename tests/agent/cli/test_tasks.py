@@ -109,3 +109,25 @@ def test_more_tasks_than_one_call_takes_are_described_in_hundreds(agent) -> None
     arns = [agent.add_task(number)["taskArn"] for number in range(150)]
     assert len(tasks.described_tasks(connection, "default", arns)) == 150
     assert [len(request["tasks"]) for _, request in agent.calls] == [100, 50]
+
+
+@pytest.mark.parametrize("words", [("ps",), ("env",), ("describe", "0123"), ("stop", "0123"), ("run", "web")])
+def test_a_machine_of_a_cluster_has_no_api_of_its_own_and_says_whose_it_is(
+    agent, monkeypatch, capsys, words
+) -> None:
+    monkeypatch.setenv("BERTH_BACKEND", "ecs")
+    monkeypatch.setenv("ECS_CLUSTER", "shop")
+    assert main(list(words)) == 2
+    said = capsys.readouterr().err
+    assert "belongs to the cluster shop" in said
+    assert "aws ecs list-tasks --cluster shop" in said
+    assert "berth status" in said
+    assert agent.names_of_calls() == []
+
+
+def test_explain_does_not_ask_an_api_that_is_not_there(agent, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("BERTH_BACKEND", "ecs")
+    monkeypatch.setenv("ECS_CLUSTER", "shop")
+    assert main(["explain", "0123"]) == 3
+    assert "aws ecs" not in capsys.readouterr().err
+    assert agent.names_of_calls() == ["/berth/v1/explain"]

@@ -8,6 +8,7 @@ from tests.e2e.ecs.cluster import Cluster, EcsAgent, a_task, job, web
 from tests.e2e.inside import Containers
 from tests.e2e.surroundings import processes_below
 from tests.fakes.ecs.control_plane import ControlPlane
+from tests.fakes.ecs.records import Message
 from tests.fakes.ecs.replay import example, same_shape
 from tests.fakes.ecs.tasks import ContainerPlan
 from tests.fakes.ecs.truth import TaskRecord
@@ -122,10 +123,11 @@ def test_a_task_that_the_cluster_does_not_know_any_more_is_stopped_after_it_was_
     manifest = control.send_manifest()
     control.wait_acked(manifest)
 
-    asked = control.wait_for(
-        lambda: control.messages("acs", "TaskStopVerificationMessage"), 10, "the question"
-    )[-1]
-    assert asked.body["messageId"] == manifest
+    def question() -> list[Message]:
+        found = control.messages("acs", "TaskStopVerificationMessage")
+        return [each for each in found if each.body["messageId"] == manifest]
+
+    (asked,) = control.wait_for(question, 10, "the question")
     assert [each["taskArn"] for each in asked.body["stopCandidates"]] == [lost.arn]
     assert same_shape(asked.body, example("TaskStopVerificationMessage", direction="in").body) == []
     agent.wait_forgotten(lost.arn)

@@ -44,7 +44,7 @@ def measured(
     """Two tasks that work, watched from both sides for one period."""
     control = shared_cluster.control
     began_at = time.time()
-    holds = f"x=$(head -c {HELD} /dev/zero | tr '\\0' x); while :; do :; done"
+    holds = f"trap 'exit 0' TERM; x=$(head -c {HELD} /dev/zero | tr '\\0' x); while :; do :; done"
     busy, well = shared_cluster.run_all(
         [
             a_task(job(holds, memory=64), family="busy", version="7"),
@@ -60,7 +60,6 @@ def measured(
     container = shared_cluster.runtime_id(busy)
     network = Network(containers.pid(shared_cluster.runtime_id(well, "web")))
     began, first = time.monotonic(), docker_client.stats(container, stream=False, one_shot=True)
-    bytes_before = received(network)
     seen = len(control.messages("tcs", "PublishMetricsRequest"))
 
     def published() -> Any:
@@ -86,7 +85,7 @@ def measured(
         health=health.body,
         cpu=spent / 1e9 / (time.monotonic() - began) / cores * 100,
         held=used(last["memory_stats"]) / 2**20,
-        received=received(network) - bytes_before,
+        received=received(network),
     )
     shared_cluster.kept.clear()
 
@@ -123,10 +122,10 @@ def test_processor_and_memory_are_what_docker_says(measured: Measured) -> None:
     document = measured.busy.document
     assert document is not None
     assert container["containerArn"] == document["containers"][0]["containerArn"]
-    assert container["cpuStatsSet"]["sampleCount"] >= 10
+    assert container["cpuStatsSet"]["sampleCount"] >= 5
     assert mean(container["cpuStatsSet"]) == pytest.approx(measured.cpu, rel=0.3, abs=2)
     assert mean(container["memoryStatsSet"]) == pytest.approx(measured.held, rel=0.2, abs=2)
-    assert container["memoryStatsSet"]["max"] >= HELD / 2**20
+    assert container["memoryStatsSet"]["max"] >= HELD // 2**20
 
 
 def test_the_traffic_of_a_task_is_counted_at_its_interface(measured: Measured) -> None:
@@ -136,8 +135,10 @@ def test_the_traffic_of_a_task_is_counted_at_its_interface(measured: Measured) -
     assert "networkStatsSet" not in by_name.pop(PAUSE), "the interface is counted once, for those that use it"
     networks = [each["networkStatsSet"] for each in by_name.values()]
     assert networks[0] == networks[1] == networks[2], "they share the interface"
-    assert networks[0]["rxBytes"]["sum"] == pytest.approx(measured.received, rel=0.25)
-    assert networks[0]["txBytes"]["sum"] > 0
+    # readings of the kernel's counter, the last of them a moment before ours
+    assert 0.6 * measured.received < networks[0]["rxBytes"]["max"] <= measured.received
+    assert networks[0]["txBytes"]["max"] > 0
+    assert networks[0]["rxBytesPerSecond"]["max"] > 0
     assert networks[0]["rxErrors"]["sum"] == 0
 
 
