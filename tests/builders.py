@@ -1,5 +1,6 @@
 """Readable inputs: ``a_spec(a_container("web", after=["db"]))``."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Interface
 
@@ -79,7 +80,8 @@ def a_spec(
 
 
 def a_task(*containers: ContainerSpec, number: int = 1, policy: Policy | None = None) -> TaskState:
-    return begin(a_spec(*containers, number=number), NOON, policy or Policy())
+    """Accepted, and with its share of the machine."""
+    return replace(begin(a_spec(*containers, number=number), NOON, policy or Policy()), granted_at=NOON)
 
 
 def a_snapshot(

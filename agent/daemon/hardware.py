@@ -19,6 +19,11 @@ def architecture() -> str:
     return ARCHITECTURES[machine]
 
 
+def cpu_units() -> int:
+    """All processors of this machine, in CPU units: 1024 for each."""
+    return (os.cpu_count() or 1) * 1024
+
+
 def memory_mib() -> int:
     """All memory of this machine, in MiB."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (1024 * 1024)

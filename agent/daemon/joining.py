@@ -1,7 +1,6 @@
 """What this machine tells the cluster that it joins: what it is, what it has, what it can do."""
 
 import asyncio
-import os
 import uuid
 
 import structlog
@@ -13,7 +12,7 @@ from agent.adapters.ecs.records import InstanceRecord
 from agent.adapters.ecs.wire.capabilities import Abilities, api_version
 from agent.adapters.ecs.wire.registration import InstanceFacts
 from agent.daemon.control import Machine
-from agent.daemon.hardware import memory_mib
+from agent.daemon.hardware import cpu_units, memory_mib
 from agent.model.errors import CannotStart, PortUnavailable
 from agent.model.spec import Pairs
 from agent.settings import Settings
@@ -35,7 +34,7 @@ async def gather_facts(
     return InstanceFacts(
         cluster=settings.cluster,
         client_token=str(uuid.uuid4()),
-        cpu_units=(os.cpu_count() or 1) * 1024,
+        cpu_units=cpu_units(),
         total_memory=memory_mib(),
         reserved_memory=settings.reserved_memory,
         reserved_tcp_ports=settings.reserved_ports,

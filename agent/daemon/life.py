@@ -31,7 +31,6 @@ from agent.endpoints.introspection import (
     introspection_application,
 )
 from agent.endpoints.serving import Served
-from agent.lifecycle.explain import explain
 from agent.model.errors import CannotStart, RuntimeUnavailable, StepError, StepTimedOut
 from agent.settings import Settings
 
@@ -168,7 +167,7 @@ def _introspection(parts: Parts) -> web.Application:
         directory=parts.node,
         health=parts.health,
         identity=identity,
-        explain=explain,
+        explain=parts.node.explain,
         logs=parts.runtime,
         leaks=_leaks(parts),
         config=lambda: {

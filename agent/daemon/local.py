@@ -1,7 +1,6 @@
 """The local backend with its simulated VPC and its credentials."""
 
 import asyncio
-import os
 from collections.abc import Sequence
 
 from agent import __version__
@@ -13,7 +12,7 @@ from agent.adapters.local.vpc.errors import BadVpcPlan
 from agent.adapters.local.vpc.plan import default_plan
 from agent.adapters.local.vpc.vpc import SimulatedVpc
 from agent.daemon.control import Machine, Site
-from agent.daemon.hardware import architecture, memory_mib
+from agent.daemon.hardware import architecture, cpu_units, memory_mib
 from agent.model.channels import ChannelStatus
 from agent.model.errors import CannotStart
 from agent.ports.clock import Clock
@@ -94,7 +93,7 @@ def _options(settings: Settings) -> LocalOptions:
         )
     return LocalOptions(
         data_dir=settings.data_directory,
-        cpu=(os.cpu_count() or 1) * 1024,
+        cpu=cpu_units(),
         memory=memory,
         agent_version=__version__,
         cluster=settings.cluster,

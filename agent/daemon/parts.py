@@ -19,8 +19,9 @@ from agent.adapters.host.plumbing import HostPlumbing
 from agent.adapters.host.rules import FirewallPlan
 from agent.adapters.interfaces import LinkWatcher
 from agent.daemon.control import Control, Machine
-from agent.daemon.hardware import architecture
+from agent.daemon.hardware import architecture, cpu_units, memory_mib
 from agent.endpoints.health import HealthBoard
+from agent.lifecycle.admission import Resources
 from agent.model.errors import CannotStart
 from agent.settings import Settings
 from agent.supervisor.janitor import Janitor
@@ -63,6 +64,8 @@ def build(control: Control, interfaces: LinkWatcher, clock: SystemClock, health:
         clock=clock,
         health=health,
         policy=settings.policy,
+        # what the backends register (ecs-protocol 1.3.1): nobody may place more here than is granted
+        capacity=Resources(cpu_units(), memory_mib() - settings.reserved_memory),
     )
     routes = tuple(ip_network(each) for each in settings.local_routes)
     return Parts(

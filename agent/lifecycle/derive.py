@@ -10,7 +10,7 @@ from agent.model.status import ContainerStatus, SandboxStatus, TaskStatus
 
 
 def begin(spec: TaskSpec, now: datetime, policy: Policy) -> TaskState:
-    """The state of a task that has just been accepted."""
+    """The state of a task that has just been accepted. It waits until it is granted its share."""
     return TaskState(
         spec=spec,
         sandbox=Sandbox(docker_name=pause_name(spec), since=now),

@@ -13,6 +13,8 @@ def differences(before: TaskState, after: TaskState) -> tuple[Line, ...]:
     Lines about the task or its sandbox carry ``of``, lines about a container carry ``container``.
     """
     lines: list[Line] = []
+    if before.granted_at is None and after.granted_at is not None:
+        lines.append(("resources.granted", {"of": "task"}))
     if before.stop_requested_at is None and after.stop_requested_at is not None:
         lines.append(("stop.requested", {"of": "task"}))
     if after.goal is not before.goal:

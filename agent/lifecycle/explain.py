@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import datetime
 
+from agent.lifecycle.gates import NotYet, resources_granted
 from agent.lifecycle.plan import applying_rules, waiting_gate
 from agent.lifecycle.settle import settle
 from agent.lifecycle.table import OnFailure, Rule, container_rule_of, sandbox_rule_of
@@ -11,16 +12,20 @@ from agent.model.state import Container, Sandbox, TaskState
 from agent.model.status import ContainerStatus, Goal, SandboxStatus
 
 
-def explain(task: TaskState, now: datetime) -> tuple[Explanation, ...]:
-    """One entry for each sandbox or container that waits. Empty: everything is where it should be."""
+def explain(task: TaskState, now: datetime, situation: str | None = None) -> tuple[Explanation, ...]:
+    """One entry for each sandbox or container that waits. Empty: everything is where it should be.
+
+    ``situation``: the task's place in the queue for resources, which its own state does not know.
+    """
     task = settle(replace(task, now=max(now, task.now)))
     entities: tuple[Sandbox | Container, ...] = (task.sandbox, *task.containers)
     entries = [entry for entity in entities if (entry := _step_in_flight(entity))]
     for rule, entity in applying_rules(task):
         waiting = waiting_gate(task, rule, entity)
-        name, cause, until = ("turn", "it is about to start", task.now)
-        if waiting is not None:
-            name, cause, until = waiting[0], waiting[1].cause, waiting[1].until
+        name, gate = waiting or ("turn", NotYet("it is about to start", task.now))
+        cause = gate.cause
+        if situation is not None and name == resources_granted.__name__:
+            cause = f"{cause}; {situation}"
         entries.append(
             Explanation(
                 subject=_subject(entity),
@@ -29,8 +34,8 @@ def explain(task: TaskState, now: datetime) -> tuple[Explanation, ...]:
                 waits_for=name,
                 cause=f"{_verb(rule)} waits: {cause}",
                 since=entity.trouble.since if entity.trouble else entity.since or task.accepted_at,
-                until=until,
-                then=_what_happens_then(name, rule),
+                until=gate.until,
+                then=_what_happens_then(name, rule, gate.until),
             )
         )
     return tuple(entries)
@@ -64,7 +69,13 @@ def _verb(rule: Rule[SandboxStatus] | Rule[ContainerStatus]) -> str:
     return "the next move" if rule.step is None else rule.step.value.replace("_", " ")
 
 
-def _what_happens_then(name: str, rule: Rule[SandboxStatus] | Rule[ContainerStatus]) -> str:
+def _what_happens_then(
+    name: str, rule: Rule[SandboxStatus] | Rule[ContainerStatus], until: datetime | None
+) -> str:
+    if until is None:
+        return "nothing: there is no deadline, the wait ends when tasks that have their share have stopped"
+    if name == resources_granted.__name__:
+        return "the task is stopped if its network interface has not appeared by then"
     if name in ("retry", "turn"):
         return "the step is tried again" if name == "retry" else "the step starts"
     if rule.goal is Goal.RUN and name in ("interface_present", "dependencies_met"):

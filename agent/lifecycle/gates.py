@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import assert_never
 
+from agent.lifecycle.admission import demand
 from agent.model.spec import Condition
 from agent.model.state import Container, Reason, Sandbox, TaskState
 from agent.model.status import ContainerStatus, Health, SandboxStatus, TaskStatus
@@ -23,10 +24,10 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class NotYet:
-    """Wait. ``until``: when the answer will be another one at the latest."""
+    """Wait. ``until``: when the answer will be another one at the latest. None: only an event changes it."""
 
     cause: str
-    until: datetime
+    until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,22 @@ class Never:
 Verdict = Open | NotYet | Never
 Gate = Callable[[TaskState, Sandbox | Container], Verdict]
 """A condition by name: ``gate.__name__`` is the word used in the table, in ``explain`` and in the docs."""
+
+
+def resources_granted(task: TaskState, entity: Sandbox | Container) -> Verdict:
+    """This machine has room for the task: its turn in the queue has come, and CPU and memory are kept for it.
+
+    There is no deadline of its own (ecs-protocol 4.11). But whose interface never comes waits for nothing.
+    """
+    if task.granted_at is not None:
+        return Open()
+    cause = f"this machine has no room yet for the task's {demand(task.spec)}"
+    if not isinstance(entity, Sandbox):
+        return NotYet(cause, None)
+    interface = interface_present(task, entity)
+    if isinstance(interface, NotYet):
+        return NotYet(f"{cause}, and {interface.cause}", interface.until)
+    return interface if isinstance(interface, Never) else NotYet(cause, None)
 
 
 def interface_present(task: TaskState, _: Sandbox | Container) -> Verdict:
@@ -79,7 +96,8 @@ def dependencies_met(task: TaskState, entity: Sandbox | Container) -> Verdict:
             waits.append(verdict)
     if waits:
         # The first of them that passes its limit turns all of it to never.
-        return NotYet("; ".join(wait.cause for wait in waits), min(wait.until for wait in waits))
+        limits = (wait.until for wait in waits if wait.until is not None)
+        return NotYet("; ".join(wait.cause for wait in waits), min(limits, default=None))
     return Open()
 
 
@@ -149,7 +167,8 @@ def _dependency(task: TaskState, entity: Sandbox | Container, name: str, conditi
     is_over = dependency.status >= ContainerStatus.STOPPED
     match condition:
         case Condition.START:
-            is_met = dependency.started_at is not None
+            # One that is over meets it also if it never ran: only its order is asked for (ecs-protocol 4.6).
+            is_met = dependency.started_at is not None or is_over
             failure = "because dependency will never start"
         case Condition.COMPLETE:
             is_met = is_over and dependency.exit_code is not None and dependency.started_at is not None

@@ -49,7 +49,7 @@ def next_wake(task: TaskState) -> datetime | None:
     moments: list[datetime] = []
     for rule, entity in applying_rules(task):
         waiting = waiting_gate(task, rule, entity)
-        if waiting is not None:
+        if waiting is not None and waiting[1].until is not None:
             moments.append(waiting[1].until)
     return min(moments, default=None)
 

@@ -16,6 +16,8 @@ from agent.model.events import (
     Learned,
     Recovered,
     ReportAccepted,
+    ResourcesGranted,
+    ResourcesRefused,
     StepFailed,
     StepSucceeded,
     StopRequested,
@@ -40,6 +42,8 @@ def reduce(task: TaskState, event: Event) -> TaskState:
             task = _step_failed(task, event)
         case ContainerObserved():
             task = _container_observed(task, event)
+        case ResourcesGranted() | ResourcesRefused():
+            task = _resources_answered(task, event)
         case InterfaceAppeared():
             task = _interface_appeared(task)
         case StopRequested():
@@ -199,6 +203,14 @@ def _container_seen(
 def _was_there(since: datetime | None, asked_at: datetime) -> bool:
     """Whether a container that reached its rung at ``since`` must have been in a list asked for later."""
     return since is not None and since < asked_at
+
+
+def _resources_answered(task: TaskState, event: ResourcesGranted | ResourcesRefused) -> TaskState:
+    if isinstance(event, ResourcesRefused):
+        return stop_task(task, event.reason)
+    if task.granted_at is not None or task.goal > Goal.RUN:
+        return task  # who is on the way down needs no leave to begin
+    return replace(task, granted_at=task.now)
 
 
 def _interface_appeared(task: TaskState) -> TaskState:

@@ -17,6 +17,7 @@ from agent.lifecycle.gates import (
     dependencies_met,
     dependents_stopped,
     interface_present,
+    resources_granted,
     retention_over,
     sandbox_connected,
     sandbox_paused,
@@ -84,7 +85,7 @@ AGAIN = OnFailure.AGAIN
 
 # fmt: off
 SANDBOX_RULES: tuple[Rule[SandboxStatus], ...] = (
-    Rule(S.ABSENT, RUN, StepName.START_PAUSE, S.PAUSED,
+    Rule(S.ABSENT, RUN, StepName.START_PAUSE, S.PAUSED, (resources_granted,),
          limit=Limit.START, transition="started"),
     Rule(S.PAUSED, RUN, StepName.ATTACH_NETWORK, S.CONNECTED, (interface_present,),
          limit=Limit.ATTACH, transition="connected"),
@@ -102,7 +103,7 @@ SANDBOX_RULES: tuple[Rule[SandboxStatus], ...] = (
 )
 
 CONTAINER_RULES: tuple[Rule[ContainerStatus], ...] = (
-    Rule(C.PENDING, RUN, StepName.PULL_IMAGE, C.PULLED,
+    Rule(C.PENDING, RUN, StepName.PULL_IMAGE, C.PULLED, (resources_granted,),
          limit=Limit.PULL, transition="pulled", yields_to_stop=True),
     Rule(C.PULLED, RUN, StepName.CREATE_CONTAINER, C.CREATED, (sandbox_paused,),
          limit=Limit.CREATE, transition="created"),

@@ -84,6 +84,12 @@ class CannotGetCredentials(StepError):
     name = "CannotGetCredentialsError"
 
 
+class NotEnoughResources(StepError):
+    """The task needs more CPU or memory than this machine has for all tasks together. Nothing was begun."""
+
+    name = "ResourceInitializationError"
+
+
 class ContainerVanished(StepError):
     """Somebody else removed the container."""
 

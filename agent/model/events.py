@@ -45,6 +45,21 @@ class ContainerObserved:
 
 
 @dataclass(frozen=True, slots=True)
+class ResourcesGranted:
+    """This machine has room for the task, and keeps it for the task until it is STOPPED."""
+
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ResourcesRefused:
+    """This machine will never have room for the task."""
+
+    at: datetime
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
 class InterfaceAppeared:
     """A link with the MAC address of the task's ENI exists in the host's namespace."""
 
@@ -88,6 +103,8 @@ Event = (
     StepSucceeded
     | StepFailed
     | ContainerObserved
+    | ResourcesGranted
+    | ResourcesRefused
     | InterfaceAppeared
     | StopRequested
     | ReportAccepted

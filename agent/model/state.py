@@ -119,9 +119,10 @@ class Container:
 class TaskState:
     """Everything that the lifecycle decides upon. Holds no secret, so it may be saved, logged and shown.
 
-    ``now`` is the time of the last event. ``reason`` is the first thing that went wrong and stays.
-    ``started_at`` is when every essential container was running at once. ``accepted`` is the last report that
-    the backend took. ``next_step`` numbers the steps.
+    ``now`` is the time of the last event. ``granted_at`` is when the task got its share of the machine; None:
+    it stands in the queue, or an agent that had no queue wrote the record. ``reason`` is the first thing that
+    went wrong and stays. ``started_at`` is when every essential container was running at once. ``accepted``
+    is the last report that the backend took. ``next_step`` numbers the steps.
     """
 
     spec: TaskSpec
@@ -130,6 +131,7 @@ class TaskState:
     accepted_at: datetime
     now: datetime
     policy: Policy = Policy()
+    granted_at: datetime | None = None
     goal: Goal = Goal.RUN
     reason: Reason | None = None
     started_at: datetime | None = None

@@ -2,15 +2,29 @@
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
 
 import structlog
 
+from agent.lifecycle.admission import Admission, Resources, demand, refusal
 from agent.lifecycle.derive import begin, is_attached
+from agent.lifecycle.explain import explain
 from agent.lifecycle.roster import diff
 from agent.model.desired import DesiredTasks, WantedTask
 from agent.model.errors import CheckpointFailed
-from agent.model.events import Event, InterfaceAppeared, Recovered, StopRequested
+from agent.model.events import (
+    Event,
+    InterfaceAppeared,
+    Recovered,
+    ResourcesGranted,
+    ResourcesRefused,
+    StopRequested,
+)
+from agent.model.explanation import Explanation
 from agent.model.ids import ContainerId, TaskArn
+from agent.model.report import TaskReport
 from agent.model.state import Policy, TaskState
 from agent.ports.backend import TaskStateBackend
 from agent.ports.checkpoint import CheckpointStore
@@ -33,7 +47,10 @@ CRASH_DELAY = 5.0
 
 
 class Node:
-    """The tasks of this machine. Also the ``TaskDirectory`` of the endpoints."""
+    """The tasks of this machine. Also the ``TaskDirectory`` of the endpoints.
+
+    ``capacity``: what there is for all tasks together; who has no share of it yet waits in a queue.
+    """
 
     def __init__(
         self,
@@ -45,6 +62,7 @@ class Node:
         clock: Clock,
         health: HealthReports,
         policy: Policy,
+        capacity: Resources,
     ) -> None:
         self._backend = backend
         self._performer = performer
@@ -53,6 +71,7 @@ class Node:
         self._clock = clock
         self._health = health
         self._policy = policy
+        self._capacity = capacity
         self._supervisors: dict[TaskArn, TaskSupervisor] = {}
         self._finished: OrderedDict[TaskArn, None] = OrderedDict()
         self._has_complete_snapshot = False
@@ -99,17 +118,23 @@ class Node:
         if supervisor is not None:
             supervisor.deliver(event)
 
+    def explain(self, task: TaskState, now: datetime) -> tuple[Explanation, ...]:
+        """Why the task is not where it should be, with its place in the queue if it stands there."""
+        return explain(task, now, self._admission().situation(task.arn))
+
     # -- the work ------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Recover, then follow the backend for ever. Raise ``CheckpointFailed``."""
         for task in await recovery.load(self._checkpoints):
-            self._supervisors[task.arn] = self._supervisor(task)
+            self._supervisors[task.arn] = self._supervisor(task, is_saved=True)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._reporter.run())
             self._sighting = await recovery.look(self._performer.runtime, self._clock, self._health)
+            self._restore_shares()
             for task in self.tasks():
-                self._start(group, task.arn, self._recovered(task.arn))
+                self._start(group, task.arn, self._recovered(task.arn), *self._refused(task))
+            self._admit()
             group.create_task(self._watcher.run())
             group.create_task(self._follow_interfaces())
             async for snapshot in self._backend.desired():
@@ -117,25 +142,69 @@ class Node:
 
     def _follow(self, group: asyncio.TaskGroup, snapshot: DesiredTasks) -> None:
         changes = diff(snapshot, {task.arn: task.goal for task in self.tasks()})
-        for wanted in changes.accept:
-            if wanted.arn not in self._finished:
-                self._accept(group, wanted)
+        self._accept(group, [wanted for wanted in changes.accept if wanted.arn not in self._finished])
         for arn, reason in changes.stop:
             self.deliver(arn, StopRequested(self._clock.now(), reason))
         if snapshot.complete:
             self._has_complete_snapshot = True
 
-    def _accept(self, group: asyncio.TaskGroup, wanted: WantedTask) -> None:
-        state = begin(wanted.spec, self._clock.now(), self._policy)
-        self._supervisors[wanted.arn] = self._supervisor(state)
-        log.info("task.accepted", task_id=state.task_id, family=wanted.spec.family)
-        seen = self._recovered(wanted.arn)
-        if wanted.stop is None:
-            self._start(group, wanted.arn, seen)
-            return
-        stop = StopRequested(self._clock.now(), wanted.stop)
-        # What still runs of it must be stopped, not forgotten; what never was here need not be begun.
-        self._start(group, wanted.arn, *((seen, stop) if seen.snapshots else (stop,)))
+    def _accept(self, group: asyncio.TaskGroup, orders: Sequence[WantedTask]) -> None:
+        states = self._with_their_shares(orders)
+        for wanted in orders:
+            state = states[wanted.arn]
+            self._supervisors[wanted.arn] = self._supervisor(state)
+            log.info("task.accepted", task_id=state.task_id, family=wanted.spec.family)
+            seen = self._recovered(wanted.arn)
+            if wanted.stop is None:
+                if state.granted_at is None:
+                    log.info("task.queued", task_id=state.task_id, needs=str(demand(state.spec)))
+                self._start(group, wanted.arn, seen, *self._refused(state))
+                continue
+            stop = StopRequested(self._clock.now(), wanted.stop)
+            # What still runs of it must be stopped, not forgotten; what never was here need not be begun.
+            self._start(group, wanted.arn, *((seen, stop) if seen.snapshots else (stop,)))
+
+    def _with_their_shares(self, orders: Sequence[WantedTask]) -> dict[TaskArn, TaskState]:
+        """The first states of new tasks: with their share if there is room, so that a grant costs no time."""
+        assert self._sighting is not None  # noqa: S101  # run() looks before it follows anything
+        now = self._clock.now()
+        states: dict[TaskArn, TaskState] = {}
+        for wanted in orders:
+            state = begin(wanted.spec, self._clock.now(), self._policy)
+            # Its record is lost, and what is left of it has its share, however full the machine is.
+            states[wanted.arn] = replace(state, granted_at=now) if self._sighting.of(wanted.arn) else state
+        leaving = {wanted.arn for wanted in orders if wanted.stop is not None}
+        coming = [each for each in states.values() if each.arn not in leaving or each.granted_at is not None]
+        for arn in self._admission(*coming).due():
+            if arn in states:  # who has waited longer is told as soon as what made the room is on record
+                states[arn] = replace(states[arn], granted_at=now)
+        return states
+
+    def _restore_shares(self) -> None:
+        """Who has containers here has its share, whatever its record says. No loop has started yet."""
+        assert self._sighting is not None  # noqa: S101  # run() looks before it starts anything
+        for task in self.tasks():
+            if task.granted_at is None and self._sighting.of(task.arn):
+                restored = replace(task, granted_at=self._clock.now())
+                self._supervisors[task.arn] = self._supervisor(restored)
+
+    def _admit(self) -> None:
+        """Grant the head of the queue its share, and the next, as long as there is room."""
+        for arn in self._admission().due():
+            self.deliver(arn, ResourcesGranted(self._clock.now()))
+
+    def _admission(self, *coming: TaskState) -> Admission:
+        return Admission((*self.tasks(), *coming), self._capacity)
+
+    def _refused(self, task: TaskState) -> tuple[ResourcesRefused, ...]:
+        """What its loop must hear if it can never have its share."""
+        reason = refusal(task.spec, self._capacity) if task.granted_at is None else None
+        return () if reason is None else (ResourcesRefused(self._clock.now(), reason),)
+
+    def _tell(self, report: TaskReport) -> None:
+        """A task that is STOPPED makes room, and so does one that leaves the queue; both are news."""
+        self._reporter.offer(report)
+        self._admit()
 
     def _start(self, group: asyncio.TaskGroup, arn: TaskArn, *first: Event) -> None:
         for event in first:
@@ -158,20 +227,22 @@ class Node:
             self._sighting = await recovery.look(self._performer.runtime, self._clock, self._health)
             waiting = supervisor.undelivered()
             supervisor = self._supervisors[arn] = self._supervisor(supervisor.state)
-            for event in (self._recovered(arn), *waiting):
+            for event in (self._recovered(arn), *self._refused(supervisor.state), *waiting):
                 supervisor.deliver(event)
+            self._admit()  # a grant may be what met the bug
         del self._supervisors[arn]
         self._finished[arn] = None
         if len(self._finished) > REMEMBERED:
             self._finished.popitem(last=False)
 
-    def _supervisor(self, state: TaskState) -> TaskSupervisor:
+    def _supervisor(self, state: TaskState, *, is_saved: bool = False) -> TaskSupervisor:
         return TaskSupervisor(
             state,
             performer=self._performer,
             checkpoints=self._checkpoints,
             clock=self._clock,
-            tell=self._reporter.offer,
+            tell=self._tell,
+            is_saved=is_saved,
         )
 
     def _recovered(self, arn: TaskArn) -> Recovered:

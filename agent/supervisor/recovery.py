@@ -35,12 +35,15 @@ class Sighting:
 
 
 async def load(checkpoints: CheckpointStore) -> tuple[TaskState, ...]:
-    """Every task on record. Unreadable records are set aside; their tasks are rebuilt from labels."""
+    """Every task on record, in the order of acceptance.
+
+    Unreadable records are set aside; their tasks are rebuilt from labels.
+    """
     loaded = await checkpoints.load_all()
     for name in loaded.set_aside:
         log.warning("checkpoint.set_aside", record=name)
     log.info("checkpoint.loaded", tasks=len(loaded.tasks), set_aside=len(loaded.set_aside))
-    return loaded.tasks
+    return tuple(sorted(loaded.tasks, key=lambda task: task.accepted_at))
 
 
 async def look(runtime: ContainerRuntime, clock: Clock, health: HealthReports) -> Sighting:

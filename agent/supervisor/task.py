@@ -37,7 +37,7 @@ SHORTEST_WAIT = 0.01
 class TaskSupervisor:
     """Takes events one at a time: reduce, plan, save, tell, act.
 
-    ``tell`` is given each new report; it must not wait.
+    ``tell`` is given each new report; it must not wait. ``is_saved``: whether the state comes from a record.
     """
 
     def __init__(
@@ -48,12 +48,14 @@ class TaskSupervisor:
         checkpoints: CheckpointStore,
         clock: Clock,
         tell: Callable[[TaskReport], None],
+        is_saved: bool = False,
     ) -> None:
         self._state = state
         self._performer = performer
         self._checkpoints = checkpoints
         self._clock = clock
         self._tell = tell
+        self._is_saved = is_saved
         self._told: TaskReport | None = None
         self._inbox: asyncio.Queue[Event] = asyncio.Queue()
         self._running: dict[Step, asyncio.Task[None]] = {}
@@ -100,8 +102,9 @@ class TaskSupervisor:
     async def _become(self, after: TaskState) -> None:
         """Save before we tell, save before we act."""
         before, self._state = self._state, after
-        if replace(after, now=before.now) != before:
+        if not self._is_saved or replace(after, now=before.now) != before:
             await self._checkpoints.save(after)
+            self._is_saved = True
         for event, fields in differences(before, after):
             log.info(event, **fields)
         news = report(after)

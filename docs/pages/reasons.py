@@ -51,6 +51,8 @@ _WHAT_TO_DO = {
     "CannotCreateVolumeError": "Check the volume's path and the space on its disk.",
     "CannotGetCredentialsError": "Check that the role exists and may be assumed. With "
     "`BERTH_CREDENTIALS_SOURCE=development` no role needs to exist.",
+    "ResourceInitializationError": "Lower `cpu` or `memory` of the task, or place it on a larger machine. "
+    "`ECS_RESERVED_MEMORY` is not there for tasks.",
     "ContainerVanishedError": "Somebody removed the container behind the agent's back; it is not made again.",
     "DockerTimeoutError": "Docker took longer than the limit of the step. `docs/lifecycle.md` says which "
     "setting holds it.",

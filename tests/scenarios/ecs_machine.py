@@ -17,6 +17,7 @@ from agent.adapters.ecs.credentials import DeliveredCredentials
 from agent.adapters.ecs.outbox import Outbox
 from agent.adapters.ecs.records import InstanceRecord
 from agent.adapters.ecs.store import Store
+from agent.lifecycle.admission import Resources
 from agent.lifecycle.derive import task_status
 from agent.lifecycle.names import docker_name, pause_name
 from agent.model.ids import TaskArn
@@ -35,7 +36,7 @@ from tests.fakes.network import FakeNetwork
 from tests.fakes.pulls import MemoryPulls
 from tests.fakes.runtime import FakeRuntime
 from tests.scenarios.ecs_cluster import Cluster, Order
-from tests.scenarios.machine import Complaints
+from tests.scenarios.machine import LARGE, Complaints
 
 
 class _Signer:
@@ -54,8 +55,11 @@ class _Signer:
 class EcsMachine:
     """What outlives the agent, and its present life as ``node`` and ``credentials``."""
 
-    def __init__(self, clock: Clock, *, retention: timedelta = timedelta(hours=3)) -> None:
+    def __init__(
+        self, clock: Clock, *, retention: timedelta = timedelta(hours=3), capacity: Resources = LARGE
+    ) -> None:
         self.clock = clock
+        self.capacity = capacity
         self.cluster = Cluster(clock)
         self.documents = MemoryDocuments()
         self.checkpoints = MemoryCheckpoints()
@@ -96,6 +100,7 @@ class EcsMachine:
             clock=clock,
             health=self.health,
             policy=self._policy,
+            capacity=self.capacity,
         )
         janitor = Janitor(self.runtime, self.network, known=node.known, sandboxes=node.sandboxes)
         channel = self._channel(ControlSession(assignments, attachments, clock, heartbeat=lambda: None))

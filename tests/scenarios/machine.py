@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
+from agent.lifecycle.admission import Resources
 from agent.lifecycle.derive import task_status
 from agent.lifecycle.names import docker_name, pause_name
 from agent.model.ids import TaskArn
@@ -22,6 +23,9 @@ from tests.fakes.interfaces import FakeInterfaces
 from tests.fakes.network import FakeNetwork
 from tests.fakes.pulls import MemoryPulls
 from tests.fakes.runtime import FakeRuntime
+
+LARGE = Resources(cpu=64 * 1024, memory=256 * 1024)
+"""A machine that no story fills without meaning to."""
 
 
 class Complaints:
@@ -42,8 +46,9 @@ class Complaints:
 class FakeMachine:
     """Everything that outlives the agent, and the agent's present life as ``node``."""
 
-    def __init__(self, clock: Clock, *, policy: Policy | None = None) -> None:
+    def __init__(self, clock: Clock, *, policy: Policy | None = None, capacity: Resources = LARGE) -> None:
         self.clock = clock
+        self.capacity = capacity
         self.policy = policy or Policy(retention=timedelta(hours=3))
         self.backend = FakeBackend()
         self.runtime = FakeRuntime(clock)
@@ -118,6 +123,7 @@ class FakeMachine:
             clock=self.clock,
             health=self.health,
             policy=self.policy,
+            capacity=self.capacity,
         )
 
     def _new_janitor(self) -> Janitor:

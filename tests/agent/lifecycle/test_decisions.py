@@ -169,6 +169,25 @@ def test_what_a_dependency_that_has_exited_means(condition: Condition, exit_code
         assert str(app.reason).startswith("CannotStartContainerError: dependency graph: failed to resolve ")
 
 
+def test_a_dependency_that_stopped_without_ever_having_started_does_not_hold_up_who_only_comes_after_it() -> (
+    None
+):
+    job = a_container("job", essential=False)
+    task = after(
+        after(a_task(job, a_container("app", after={"job": Condition.START})), TimePassed(NOON)),
+        InterfaceAppeared(NOON),
+    )
+    pull = step_in_flight(task, StepName.PULL_IMAGE, "job")
+    task = after(task, StepFailed(NOON, pull, Reason("CannotPullContainerError", "no such image")))
+    assert task.container("job").status is ContainerStatus.STOPPED
+    for name in (StepName.START_PAUSE, StepName.ATTACH_NETWORK):
+        task = succeed(task, name)
+    for name in (StepName.PULL_IMAGE, StepName.CREATE_CONTAINER):
+        task = succeed(task, name, "app")
+    assert step_in_flight(task, StepName.START_CONTAINER, "app")
+    assert task.goal is Goal.RUN
+
+
 def test_a_dependency_becomes_healthy_and_the_dependant_starts() -> None:
     task = running(a_task(a_container("db"), a_container("app", after={"db": Condition.HEALTHY})))
     assert task.container("app").status is ContainerStatus.CREATED

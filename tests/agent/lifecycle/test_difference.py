@@ -54,6 +54,7 @@ REPORT = TaskReport(BEFORE.arn, TaskStatus.RUNNING, ())
     ("after", "line"),
     [
         (replace(BEFORE, goal=Goal.STOP), ("goal.raised", {"of": "task", "old": "RUN", "new": "STOP"})),
+        (replace(BEFORE, granted_at=NOON), ("resources.granted", {"of": "task"})),
         (replace(BEFORE, stop_requested_at=NOON), ("stop.requested", {"of": "task"})),
         (replace(BEFORE, reason=Reason("X", "y")), ("reason.set", {"of": "task", "reason": "X: y"})),
         (replace(BEFORE, execution_stopped_at=NOON), ("execution.stopped", {"of": "task"})),

@@ -87,6 +87,12 @@ def test_a_new_optional_field_is_absent_from_an_old_record_and_takes_its_default
     assert task.policy.retention.total_seconds() == 3 * 3600
 
 
+def test_a_record_of_an_agent_without_a_queue_is_read_as_that_of_a_task_without_a_share():
+    task = decode_task(edited(lambda task: task.pop("granted_at")))
+    assert task.granted_at is None
+    assert task == a_rich_task()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
