@@ -19,6 +19,10 @@ LOOK_EVERY = timedelta(minutes=1)
 """How often the source is asked again: a rotated file is noticed, an expiring role is renewed."""
 LIMIT = timedelta(seconds=15)
 """How long anybody waits for keys. A machine without a metadata service answers within about 2 s."""
+PATIENCE = timedelta(seconds=60)
+"""How old a look may be before another one is begun beside it: the first may hang for ever."""
+MOST_LOOKS = 3
+"""Threads that look at the same time. When as many hang, nothing is begun until one of them ends."""
 _METADATA_SERVICE = "http://169.254.169.254"
 
 
@@ -54,6 +58,10 @@ class InstanceKeys:
     of what ``AWS_EC2_METADATA_SERVICE_ENDPOINT`` or the default says. ``look``: finds keys in a thread,
     given what was found before or None; for tests. Renewal is botocore's: from 15 minutes before keys
     expire, beside the callers.
+
+    A source may hang (a credential_process that waits for a network). Nobody waits longer than ``limit`` for
+    it, and whoever comes ``patience`` after the look was begun has another one made: at most ``MOST_LOOKS``
+    threads in all. What a look finds after another one was begun beside it is not used.
     """
 
     def __init__(
@@ -64,16 +72,20 @@ class InstanceKeys:
         static: Keys | None = None,
         metadata_service: str | None = None,
         limit: timedelta = LIMIT,
+        patience: timedelta = PATIENCE,
         look: Callable[[Found | None], Found] | None = None,
     ) -> None:
         self._clock = clock
         self._static = static
         self._limit = limit
+        self._patience = patience.total_seconds()
         self._look = look or (lambda before: find(before, region=region, metadata_service=metadata_service))
         self._held: Found | None = None
         self._looked_at: datetime | None = None
         self._generation = 0
         self._flight: asyncio.Future[Found | CredentialsUnavailable | None] | None = None
+        self._flight_began = 0.0
+        self._looks = 0
 
     async def current(self) -> Keys:
         """Keys that are valid now, as far as this machine knows. Raise ``CredentialsUnavailable``.
@@ -118,13 +130,17 @@ class InstanceKeys:
         return timedelta(0) <= self._clock.now() - self._looked_at < LOOK_EVERY
 
     def _fly(self) -> "asyncio.Future[Found | CredentialsUnavailable | None]":
-        """The look under way, or a new one. One thread at a time, also when a source hangs."""
-        if self._flight is not None:
-            return self._flight
+        """The look under way, or a new one beside it if it seems to hang."""
         loop = asyncio.get_running_loop()
+        if self._flight is not None:
+            is_hanging = loop.time() - self._flight_began >= self._patience
+            if not is_hanging or self._looks >= MOST_LOOKS:
+                return self._flight
+            log.warning("keys.stuck", looks=self._looks)
         flight: asyncio.Future[Found | CredentialsUnavailable | None] = loop.create_future()
         generation, before = self._generation, self._held
-        self._flight = flight
+        self._flight, self._flight_began = flight, loop.time()
+        self._looks += 1
         self._looked_at = self._clock.now()
 
         def work() -> None:
@@ -151,9 +167,12 @@ class InstanceKeys:
         generation: int,
         outcome: Found | CredentialsUnavailable,
     ) -> None:
-        self._flight = None
-        if generation != self._generation:
-            flight.set_result(None)  # may be the very keys that were refused
+        self._looks -= 1
+        is_overtaken = flight is not self._flight
+        if not is_overtaken:
+            self._flight = None
+        if is_overtaken or generation != self._generation:
+            flight.set_result(None)  # older than what is known, or the very keys that were refused
             return
         if isinstance(outcome, Found):
             if self._held is None or self._held.keys != outcome.keys:

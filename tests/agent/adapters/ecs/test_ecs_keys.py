@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from structlog.testing import capture_logs
 
-from agent.adapters.ecs.keys import Found, InstanceKeys, Keys
+from agent.adapters.ecs.keys import MOST_LOOKS, PATIENCE, Found, InstanceKeys, Keys
 from agent.model.errors import CredentialsUnavailable
 from tests.fakes.clock import FakeClock
 
@@ -234,6 +234,39 @@ class TestFlights:
         looks.go_on.set()
         await landed(keys)
         assert (await keys.current()).access_key_id == "EXAMPLEKEYID1"
+
+    async def test_a_source_that_hung_is_asked_again_when_the_look_is_old(self, clock, looks) -> None:
+        patience = timedelta(seconds=0.2)
+        keys = InstanceKeys(clock, look=looks, limit=timedelta(seconds=0.05), patience=patience)
+        with pytest.raises(CredentialsUnavailable):
+            await keys.current()
+        await asyncio.sleep(0.2)
+        second = threading.Event()
+        first, looks.go_on = looks.go_on, second
+        second.set()
+        with capture_logs() as logs:
+            assert (await keys.current()).access_key_id == "EXAMPLEKEYID2"
+        assert [line["event"] for line in logs] == ["keys.stuck", "keys.found"]
+        # what the old look finds in the end is older than what is held
+        first.set()
+        async with asyncio.timeout(10):
+            while keys._looks:
+                await asyncio.sleep(0.01)
+        assert (await keys.current()).access_key_id == "EXAMPLEKEYID2"
+        assert len(looks.befores) == 2
+
+    def test_a_look_is_given_a_minute(self) -> None:
+        assert PATIENCE == timedelta(seconds=60)
+
+    async def test_a_source_that_always_hangs_costs_a_few_threads_only(self, clock, looks) -> None:
+        keys = InstanceKeys(clock, look=looks, limit=timedelta(seconds=0.02), patience=timedelta(0))
+        for _ in range(10):
+            with pytest.raises(CredentialsUnavailable, match="does not answer"):
+                await keys.current()
+        assert len(looks.befores) == MOST_LOOKS == 3
+        looks.go_on.set()
+        await landed(keys)
+        assert (await keys.current()).access_key_id.startswith("EXAMPLEKEYID")
 
     async def test_what_was_on_its_way_when_keys_were_refused_is_not_used(self, clock, looks) -> None:
         keys = InstanceKeys(clock, look=looks)
