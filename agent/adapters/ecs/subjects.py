@@ -1,6 +1,5 @@
 """Which containers the telemetry is about, and what the cluster calls them. Pure."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +7,7 @@ from datetime import datetime
 from agent.adapters.ecs.wire.telemetry import ContainerHealth, TaskLabel
 from agent.model.ids import ContainerId
 from agent.model.observation import PAUSE_NAME
-from agent.model.spec import ContainerSpec, TaskSpec
+from agent.model.spec import TaskSpec
 from agent.model.state import TaskState
 from agent.model.status import ContainerStatus, SandboxStatus
 
@@ -50,10 +49,14 @@ def running_in(task: TaskState) -> Iterator[Running]:
 
 
 def checked_in(task: TaskState) -> Iterator[ContainerHealth]:
-    """The running containers with a health check (ecs-protocol 3.4)."""
+    """The running containers for which the task orders a health check (ecs-protocol 3.4)."""
     for container, spec in task.with_specs():
         since = container.health_since or container.started_at or container.since
-        if container.status is ContainerStatus.RUNNING and since is not None and _has_health_check(spec):
+        if (
+            container.status is ContainerStatus.RUNNING
+            and since is not None
+            and spec.health_check is not None
+        ):
             yield ContainerHealth(container.name, container.health, since, container.health_output)
 
 
@@ -65,14 +68,3 @@ def label(spec: TaskSpec) -> TaskLabel:
         revision=spec.revision,
         cluster_arn=spec.cluster if spec.cluster.startswith("arn:") else "",
     )
-
-
-def _has_health_check(spec: ContainerSpec) -> bool:
-    """Whether the task asks for one; Amazon ECS sends it as Docker's own JSON (ecs-protocol 2.4)."""
-    if spec.health_check is not None:
-        return True
-    try:
-        check = json.loads(spec.overlay.config or "{}").get("Healthcheck")
-        return bool(check) and check.get("Test", [])[:1] != ["NONE"]
-    except (ValueError, AttributeError, TypeError):
-        return False  # then Docker refuses it, and the container never runs

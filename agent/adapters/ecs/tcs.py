@@ -66,6 +66,9 @@ class FrameSigner(Protocol):
         """Signed header lines, an empty line, the payload. Raise ``CredentialsUnavailable``."""
 
 
+_NOT_WELL = "the container runtime is not well"
+
+
 @dataclass(frozen=True, slots=True)
 class TelemetrySettings:
     """What is told.
@@ -86,7 +89,8 @@ class Telemetry:
     """Measures for ever with ``sample()``; ``converse()`` tells, for the life of each connection.
 
     ``instance`` is asked at each report: the machine is registered later than this is made. ``cores``: of the
-    whole host. ``is_runtime_well`` may raise an ``AgentError``, whose text is then told as the reason.
+    whole host. ``is_runtime_well`` is given ``CHECK_LIMIT``, so it needs no limit of its own; it may raise an
+    ``AgentError``, whose text is then told as the reason.
     """
 
     def __init__(
@@ -120,7 +124,11 @@ class Telemetry:
     async def sample(self) -> None:
         """Look at all running containers again and again. Never ends, unless metrics are disabled."""
         while self._settings.metrics:
-            await self._look()
+            try:
+                await self._look()
+            except Exception:
+                # Nothing else of the agent needs these numbers, so a bug here must not end it.
+                log.exception("sampling.crashed")
             await asyncio.sleep(SAMPLE_PERIOD)
 
     async def _look(self) -> None:
@@ -139,10 +147,6 @@ class Telemetry:
             if self._is_sampling_well:
                 log.warning("sampling.failed", reason=str(problem) or f"no end within {SAMPLE_LIMIT:g} s")
             self._is_sampling_well = False
-            return
-        except Exception:
-            # Nothing else of the agent needs these numbers, so a bug here must not end it.
-            log.exception("sampling.crashed")
             return
         self._is_sampling_well = True
         for each, usage in zip(running, found, strict=True):
@@ -298,8 +302,8 @@ class Telemetry:
             reason = f"the container runtime did not answer within {CHECK_LIMIT:g} s"
             return wire.RuntimeStatus.IMPAIRED, reason
         except AgentError as problem:
-            return wire.RuntimeStatus.IMPAIRED, str(problem)
-        return wire.RuntimeStatus.IMPAIRED, "the container runtime is not well"
+            return wire.RuntimeStatus.IMPAIRED, str(problem) or _NOT_WELL
+        return wire.RuntimeStatus.IMPAIRED, _NOT_WELL
 
     def _status_message(self, status: wire.InstanceStatus) -> str:
         return wire.status_message(

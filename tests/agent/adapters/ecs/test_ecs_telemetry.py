@@ -10,10 +10,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from agent.adapters.ecs.tcs import PUBLISH_LIMIT, SAMPLE_LIMIT, Telemetry, TelemetrySettings
+from agent.adapters.ecs.wire.containers import read_container
+from agent.adapters.ecs.wire.fields import Fields
 from agent.adapters.ecs.wire.telemetry import Instance
 from agent.model.errors import CredentialsUnavailable, PortUnavailable, RuntimeUnavailable
 from agent.model.ids import ContainerId
-from agent.model.spec import DockerOverlay, HealthCheck
+from agent.model.spec import HealthCheck
 from agent.model.state import Attachment, TaskState
 from agent.model.status import ContainerStatus, Health, SandboxStatus
 from agent.model.usage import LinkUsage, Usage
@@ -315,6 +317,34 @@ def test_a_bug_in_the_probe_ends_neither_the_sampling_nor_the_session(jumping):
     assert len(stage.peer.of("PublishMetricsRequest")) == 1
 
 
+@pytest.mark.parametrize("where", ["directory", "samples"])
+def test_a_bug_beside_the_probe_does_not_end_the_sampling_either(jumping, where):
+    stage = Stage(jumping, running())
+
+    def broken(*_):
+        raise ZeroDivisionError("a bug")
+
+    if where == "directory":
+        stage.telemetry._directory = type("Broken", (), {"tasks": broken})()
+    else:
+        stage.telemetry._samples.add = broken
+
+    async def story():
+        async with asyncio.TaskGroup() as group:
+            sampling = group.create_task(stage.telemetry.sample())
+            await asyncio.sleep(6)
+            stage.telemetry._directory = stage.directory
+            vars(stage.telemetry._samples).pop("add", None)
+            await asyncio.sleep(6)
+            sampling.cancel()
+
+    with capture_logs() as logs:
+        jumping.run(story())
+    crashed = [line["event"] for line in logs if line["event"] == "sampling.crashed"]
+    assert len(crashed) == 3  # at 0, 2.5 and 5 s
+    assert stage.telemetry._samples.take(ContainerId("app-1")) is not None
+
+
 # -- health --------------------------------------------------------------------------------------
 
 
@@ -352,18 +382,17 @@ def test_a_check_that_has_not_ended_yet_is_unknown_since_the_start(jumping):
 @pytest.mark.parametrize(
     ("config", "count"),
     [
-        ('{"Healthcheck":{"Test":["CMD","true"]}}', 1),
-        ('{"Healthcheck":{"Test":["NONE"]}}', 0),
-        ('{"Healthcheck":null}', 0),
-        ('{"Healthcheck":[]}', 0),
-        ('{"User":"1000"}', 0),
-        ("[]", 0),
-        ("not JSON", 0),
-        ("", 0),
+        ({"Healthcheck": {"Test": ["CMD", "true"]}}, 1),
+        ({"healthCHECK": {"tEST": ["CMD", "true"]}}, 1),
+        ({"healthcheck": {"test": ["NONE"]}}, 0),
+        ({"Healthcheck": None}, 0),
+        ({"User": "1000"}, 0),
     ],
 )
-def test_a_check_in_dockers_own_json_counts(jumping, config, count):
-    stage = Stage(jumping, running(overlay=DockerOverlay(config=config)))
+def test_a_check_in_dockers_own_json_counts_in_any_case(jumping, config, count):
+    container = {"name": "app", "image": "web", "dockerConfig": {"config": json.dumps(config)}}
+    spec = read_container(Fields(container, "containers[0]"))
+    stage = Stage(jumping, running(health_check=spec.health_check, overlay=spec.overlay))
     stage.run(until=1)
     assert len(stage.peer.of("PublishHealthRequest")) == count
 
@@ -416,19 +445,20 @@ def test_each_heartbeat_is_a_check_and_the_next_report_tells_it_once(jumping):
 
 def test_a_status_that_changes_says_since_when_and_why(jumping):
     stage = Stage(jumping)
-    stage.outcomes = [True, RuntimeUnavailable("Docker does not answer"), 60.0, False, True]
+    stage.outcomes = [True, RuntimeUnavailable("Docker: no space"), 60.0, False, RuntimeUnavailable(""), True]
     beat = stage.telemetry.note_heartbeat
-    stage.run((1, beat), (21, beat), (41, beat), (61, beat), (81, beat), until=101)
+    stage.run(*((moment, beat) for moment in (1, 21, 41, 61, 81, 101)), until=121)
     noon = NOON.timestamp()
     assert [
         (each["status"], each["lastStatusChange"] - noon, each.get("statusReason"))
         for _, each in statuses(stage)
     ] == [
         ("OK", 1, None),
-        ("IMPAIRED", 21, "Docker does not answer"),
+        ("IMPAIRED", 21, "Docker: no space"),
         ("IMPAIRED", 21, "the container runtime did not answer within 2 s"),
         ("IMPAIRED", 21, "the container runtime is not well"),
-        ("OK", 81, None),
+        ("IMPAIRED", 21, "the container runtime is not well"),
+        ("OK", 101, None),
     ]
 
 
