@@ -6,7 +6,7 @@ import random
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -65,6 +65,14 @@ _ABOUT_KEYS = frozenset(
         "UnrecognizedClientException",
     }
 )
+
+
+class Api(Protocol):
+    """The part of ``EcsApi`` that asking needs."""
+
+    async def call(self, operation: str, body: dict[str, Any], *, attempts: int = 3) -> dict[str, Any]:
+        """The answer of an operation. Raise ``ApiRefused`` or ``ApiUnreachable``."""
+
 
 Pause = Callable[[int], float]
 """Seconds to wait after so many failures (from 1)."""
@@ -240,6 +248,13 @@ class EcsApi:
             problem, is_passing = self._told(error, signed)
             # The cause would print what the server sent, which may be what it was sent.
             raise ApiUnreachable(f"{operation}: {self._where}: {problem}", is_passing=is_passing) from None
+        except ValueError as error:
+            # Its own text may quote what it stumbled over, and that may be the token.
+            raise ApiUnreachable(
+                f"{operation}: {self._where}: the request cannot be written ({type(error).__name__}); "
+                "expected headers without line breaks",
+                is_passing=False,
+            ) from None
         if answer.status < 300:  # noqa: PLR2004 HTTP
             return answer.document
         message = _without_secrets(_first(answer.document, "message", "Message", "errorMessage"), signed)

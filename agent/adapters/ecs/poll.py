@@ -3,11 +3,11 @@
 import asyncio
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
-from agent.adapters.ecs.api import ApiRefused, ApiUnreachable
+from agent.adapters.ecs.api import Api, ApiRefused, ApiUnreachable
 from agent.ports.clock import Clock
 
 log = structlog.get_logger()
@@ -16,13 +16,6 @@ VALIDITY = timedelta(hours=12)
 """How long an answer holds (ecs-protocol 1.5)."""
 LIMIT = timedelta(seconds=126)
 """One question: three round trips of 42 s."""
-
-
-class Api(Protocol):
-    """The part of ``EcsApi`` that is needed."""
-
-    async def call(self, operation: str, body: dict[str, Any], *, attempts: int = 3) -> dict[str, Any]:
-        """The answer of an operation. Raise ``ApiRefused`` or ``ApiUnreachable``."""
 
 
 @dataclass(frozen=True, slots=True)

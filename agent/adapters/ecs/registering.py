@@ -3,11 +3,11 @@
 import asyncio
 import random
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
-from agent.adapters.ecs.api import ApiRefused, ApiUnreachable
+from agent.adapters.ecs.api import Api, ApiRefused, ApiUnreachable
 from agent.adapters.ecs.wire.capabilities import Attribute
 from agent.adapters.ecs.wire.registration import (
     AttributesNotEchoed,
@@ -34,13 +34,6 @@ SHORTEST, LONGEST, FACTOR, JITTER = 3.0, 192.0, 2.0, 0.2
 """Pauses between attempts, in seconds (ecs-protocol 1.3.4)."""
 _TRANSIENT = frozenset({"ThrottlingException", "ServerException", "LimitExceededException"})
 _DEFAULT_CLUSTER = "default"
-
-
-class Api(Protocol):
-    """The part of ``EcsApi`` that is needed."""
-
-    async def call(self, operation: str, body: dict[str, Any], *, attempts: int = 3) -> dict[str, Any]:
-        """The answer of an operation. Raise ``ApiRefused`` or ``ApiUnreachable``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 
 from agent.adapters.ecs.keys import Keys
+from agent.model.errors import CredentialsUnavailable
 from agent.ports.clock import Clock
 
 log = structlog.get_logger()
@@ -101,6 +102,7 @@ class Signer:
 
     async def _signed(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
         keys = await self._keys.current()
+        _check_writable(keys)
         stamp = (self._clock.now() + self._skew).astimezone(UTC).strftime(_STAMP)
         added = {"X-Amz-Date": stamp}
         if keys.token:
@@ -119,6 +121,19 @@ class Signer:
             f"Signature={signer.signature(text, request)}"
         )
         return added
+
+
+def _check_writable(keys: Keys) -> None:
+    for name, value in (
+        ("access key id", keys.access_key_id),
+        ("secret access key", keys.secret_access_key),
+        ("session token", keys.token),
+    ):
+        if not (value.isascii() and value.isprintable()):
+            raise CredentialsUnavailable(
+                f"the {name} of this instance has a line break or another odd character; "
+                "expected printable ASCII"
+            )
 
 
 def canonical_url(url: str) -> str:

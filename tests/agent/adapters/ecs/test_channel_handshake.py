@@ -1,11 +1,14 @@
 import asyncio
 import json
+from dataclasses import replace
 
+import aiohttp
 import pytest
 from aiohttp import web
 
+from agent.adapters.ecs.channel_socket import CannotDial, WebsocketDialer
 from agent.model.channels import ChannelState
-from tests.agent.adapters.ecs.channel_peers import QUERY, channel, hold, logged, raw, serving
+from tests.agent.adapters.ecs.channel_peers import QUERY, SHORT, channel, hold, logged, raw, serving
 from tests.agent.adapters.ecs.channel_world import HEADERS, TOKEN
 
 
@@ -134,3 +137,22 @@ async def test_nobody_there():
     async with channel("ws://127.0.0.1:9/ws?a=b") as (_, logs):
         line = await logged(logs, "channel.failed")
     assert "Cannot connect to host 127.0.0.1:9" in line["problem"]
+
+
+@pytest.mark.parametrize("spoil", ["\n", "\0"])
+async def test_a_token_that_fits_in_no_header_is_told_and_not_shown(spoil):
+    times = replace(SHORT, connect=1.0, handshake=1.0)
+    token = f"fake-token-of-the-instance{spoil}and-its-second-half-{'x' * 30}"
+    asked = []
+
+    async def answer(request):
+        asked.append(request.path)
+        return web.Response()
+
+    async with serving(answer) as url, aiohttp.ClientSession() as http:
+        with pytest.raises(CannotDial) as caught:
+            await WebsocketDialer(http, times).dial(url + QUERY, {"X-Amz-Security-Token": token})
+    assert asked == []
+    assert str(caught.value)
+    assert "fake-token" not in str(caught.value)
+    assert "second-half" not in str(caught.value)

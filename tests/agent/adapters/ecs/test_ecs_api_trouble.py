@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestServer
 from agent.adapters.ecs import api as module
 from agent.adapters.ecs.api import ApiUnreachable, EcsApi
 from agent.adapters.ecs.endpoint import tls_context
+from agent.adapters.ecs.keys import Keys
 from agent.adapters.ecs.signing import Signer
 from tests.agent.adapters.ecs.ecs_server import REGION, SECRET, TOKEN, USER_AGENT, HeldKeys, saying, staged
 from tests.fakes.clock import FakeClock
@@ -96,6 +97,29 @@ async def test_an_endless_answer_is_cut_off() -> None:
         assert await unreachable(stage) == "an answer of more than 4194304 bytes"
         assert len(stage.server.got) == 1
     assert sent < 100
+
+
+@pytest.mark.parametrize("spoil", ["\n", "\r\n", "\0", "\ud800"])
+async def test_keys_that_fit_in_no_header_are_told_and_not_shown(spoil) -> None:
+    keys = Keys("EXAMPLEKEYID1", SECRET, f"{TOKEN[:40]}{spoil}{TOKEN[40:]}")
+    async with staged(keys) as stage:
+        with pytest.raises(
+            ApiUnreachable, match="cannot sign Op: the session token of this instance has"
+        ) as caught:
+            await stage.api.call("Op", {})
+        assert stage.server.got == []
+    assert not caught.value.is_passing
+    told = "".join(traceback.format_exception(caught.value))
+    for piece in (SECRET, TOKEN[:40], TOKEN[40:]):
+        assert piece not in told
+
+
+async def test_a_header_that_cannot_be_written_is_told_without_the_token() -> None:
+    async with staged() as stage:
+        stage.api.present_as("agent\r\nX-Other: 1")
+        text = await unreachable(stage)
+        assert stage.server.got == []
+    assert text == "the request cannot be written (ValueError); expected headers without line breaks"
 
 
 async def test_a_connection_that_breaks_off_is_tried_again() -> None:

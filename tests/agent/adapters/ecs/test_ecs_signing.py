@@ -1,5 +1,6 @@
 """Signatures, checked by a verifier that shares no code with the signer."""
 
+from dataclasses import replace
 from datetime import timedelta
 from urllib.parse import urlsplit
 
@@ -8,6 +9,7 @@ from structlog.testing import capture_logs
 
 from agent.adapters.ecs.keys import Keys
 from agent.adapters.ecs.signing import Signer, canonical_host, canonical_url
+from agent.model.errors import CredentialsUnavailable
 from tests.agent.adapters.ecs.ecs_server import KEYS, REGION, HeldKeys
 from tests.fakes.clock import FakeClock
 from tests.fakes.ecs.signatures import KeyPair, SignatureRefused, Verifier
@@ -183,3 +185,14 @@ async def test_forgetting_keys_reaches_their_source(clock) -> None:
 def test_secrets_do_not_show() -> None:
     assert KEYS.secret_access_key not in repr(KEYS)
     assert KEYS.token not in repr(KEYS)
+
+
+@pytest.mark.parametrize("field", ["access_key_id", "secret_access_key", "token"])
+@pytest.mark.parametrize("odd", ["\n", "\0", "ü", "\udcff"])
+async def test_keys_that_no_request_can_carry_are_refused_by_name(clock, field, odd) -> None:
+    keys = replace(KEYS, **{field: f"fake-one{odd}fake-two"})
+    signer = Signer(HeldKeys(keys), REGION, clock)
+    with pytest.raises(CredentialsUnavailable, match="expected printable ASCII") as caught:
+        await signer.handshake(URLS[0])
+    assert field.replace("_", " ").replace("token", "session token") in str(caught.value)
+    assert "fake" not in str(caught.value)
