@@ -1,7 +1,7 @@
 """The instance metadata service of EC2, version 2: who this machine is. Never asked through a proxy.
 
-Every answer may be missing. On a machine without the service the first question costs a second and the
-others nothing.
+Every answer may be missing. On a machine without the service the first question costs nothing where the
+network says so, at most four seconds where it says nothing, and the others nothing.
 """
 
 import asyncio
@@ -44,14 +44,14 @@ class MetadataUnavailable(PortUnavailable):
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Seconds. ``first``: for an answer before there has been any; ``later``: for one afterwards.
+    """Seconds. ``first``: for an answer before there has been any, for each try; ``later``: afterwards.
 
     ``absence``: how long a service that has never answered is not asked again. ``identity``: how long the
     identity is asked for, with pauses from ``pause`` doubled up to ``longest_pause``, each lengthened by up
     to ``jitter`` of itself (ecs-protocol 1.3).
     """
 
-    first: float = 1.0
+    first: tuple[float, ...] = (0.75, 1.0, 1.5)
     later: float = 2.0
     absence: float = 60.0
     identity: float = 30.0
@@ -140,10 +140,6 @@ class InstanceMetadata:
             availability_zone=said("availabilityZone"),
         )
 
-    async def availability_zone_id(self) -> str | None:
-        """The zone's id, which means the same in all accounts, such as ``usw2-az1``."""
-        return await self.text("meta-data/placement/availability-zone-id")
-
     async def outpost_arn(self) -> str | None:
         """The Outpost that the instance is in."""
         return await self.text("meta-data/outpost-arn")
@@ -172,15 +168,14 @@ class InstanceMetadata:
         """The subnet that the interface with this MAC address is in."""
         return await self.text(f"{_interface(mac)}/subnet-id")
 
-    async def private_ipv4(self) -> str | None:
-        """The primary private address."""
-        return await self.text("meta-data/local-ipv4")
-
-    async def public_ipv4(self) -> str | None:
-        """The public address."""
-        return await self.text("meta-data/public-ipv4")
-
     # -- asking --------------------------------------------------------------------------------
+
+    def look_again(self) -> None:
+        """Forget that no service was found: the next question is asked, with one try.
+
+        It costs the longest of ``Patience.first`` where there is none, and nothing where there is one.
+        """
+        self._absent_until = 0.0
 
     async def text(self, path: str) -> str | None:
         """What stands at a path, without space around it; None if nothing does, or nobody answers."""
@@ -202,17 +197,21 @@ class InstanceMetadata:
             problem = "the instance metadata service is not asked: AWS_EC2_METADATA_DISABLED is true"
             raise MetadataUnavailable(problem, is_absent=True)
         token = await self._current_token()
-        status, content = await self._ask("GET", path, token)
+        status, content = await self._get(path, token)
         if status == _UNAUTHORIZED:
             # the token has expired, or tokens have just been made compulsory
             if self._token == token:
                 self._token = None
-            status, content = await self._ask("GET", path, await self._current_token())
+            status, content = await self._get(path, await self._current_token())
         if status == _NOT_FOUND:
             return None
         if status != _OK:
             raise MetadataUnavailable(f"{self.endpoint} answered {status} to {path}", status=status)
         return content
+
+    async def _get(self, path: str, token: str) -> tuple[int, bytes]:
+        headers = {"X-aws-ec2-metadata-token": token} if token else {}
+        return await self._ask("GET", path, self._patience.later, headers)
 
     async def _current_token(self) -> str:
         loop = asyncio.get_running_loop()
@@ -221,8 +220,7 @@ class InstanceMetadata:
                 raise MetadataUnavailable(self._absence, is_absent=True)
             if self._token is not None and loop.time() < self._token_until:
                 return self._token
-            headers = {"X-aws-ec2-metadata-token-ttl-seconds": str(_TOKEN_TTL)}
-            status, content = await self._ask("PUT", "api/token", None, headers)
+            status, content = await self._ask_for_token()
             if status == _OK and (token := (_decoded(content) or "").strip()):
                 self._token = token
             elif status in _WITHOUT_TOKENS:
@@ -237,16 +235,32 @@ class InstanceMetadata:
             self._token_until = loop.time() + _TOKEN_TTL * 0.9
             return self._token or _ONLY_VERSION_1
 
-    async def _ask(
-        self, method: str, path: str, token: str | None, headers: dict[str, str] | None = None
-    ) -> tuple[int, bytes]:
-        sent = {**(headers or {}), **({"X-aws-ec2-metadata-token": token} if token else {})}
-        limit = self._patience.later if self._has_answered else self._patience.first
+    async def _ask_for_token(self) -> tuple[int, bytes]:
+        """Ask for a token. Before there was any answer this finds out whether there is a service at all."""
+        limits: tuple[float, ...] = (self._patience.later,)
+        if not self._has_answered:
+            # What was found absent before has had its tries.
+            limits = self._patience.first if self._absence is None else (max(self._patience.first),)
+        headers = {"X-aws-ec2-metadata-token-ttl-seconds": str(_TOKEN_TTL)}
+        tries = 1
+        while True:
+            try:
+                return await self._ask("PUT", "api/token", limits[tries - 1], headers)
+            except MetadataUnavailable as error:
+                if self._has_answered or error.status is not None:
+                    raise
+                # Refused, or no route: nobody is there. Anything else may be a service that is still slow.
+                if tries == len(limits) or isinstance(error.__cause__, aiohttp.ClientConnectorError):
+                    raise self._absent(str(error)) from error
+            await asyncio.sleep(self._patience.pause * tries)
+            tries += 1
+
+    async def _ask(self, method: str, path: str, limit: float, headers: dict[str, str]) -> tuple[int, bytes]:
         try:
             async with (
                 asyncio.timeout(limit),
                 self._opened().request(
-                    method, f"{self.endpoint}/latest/{path}", headers=sent, allow_redirects=False
+                    method, f"{self.endpoint}/latest/{path}", headers=headers, allow_redirects=False
                 ) as response,
             ):
                 content = bytearray()
@@ -258,7 +272,7 @@ class InstanceMetadata:
         except (aiohttp.ClientError, OSError) as error:  # a time-out is an OSError
             said = f"no answer within {limit:g} s" if isinstance(error, TimeoutError) else str(error)
             problem = f"{self.endpoint} cannot be asked for {path}: {said}"
-            raise (MetadataUnavailable if self._has_answered else self._absent)(problem) from error
+            raise MetadataUnavailable(problem) from error
         self._has_answered = True
         self._absence = None
         return response.status, bytes(content)

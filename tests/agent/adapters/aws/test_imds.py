@@ -4,8 +4,8 @@ import asyncio
 import base64
 import itertools
 import json
-import socket
 import time
+from contextlib import asynccontextmanager
 
 import pytest
 from structlog.testing import capture_logs
@@ -17,10 +17,10 @@ from agent.adapters.aws.imds import (
     MetadataUnavailable,
     Patience,
 )
-from tests.fakes.ecs.faults import ANY, bare, html, redirect, server_error
+from tests.fakes.ecs.faults import ANY, bare, hang_up, html, redirect, server_error, slow
 from tests.fakes.ecs.imds import DOCUMENT, SIGNATURE, TOKEN_PATH, InstanceMetadataStandIn
 
-QUICK = Patience(first=0.3, later=0.5, identity=1.0, pause=0.01, longest_pause=0.05)
+QUICK = Patience(first=(0.1, 0.2, 0.3), later=0.5, identity=1.0, pause=0.01, longest_pause=0.05)
 
 
 @pytest.fixture
@@ -61,15 +61,11 @@ async def test_the_identity_is_given_to_the_letter_and_understood(service, metad
 
 async def test_every_field_has_its_place(service, metadata):
     service.set("meta-data/outpost-arn", "arn:aws:outposts:us-west-2:111122223333:outpost/op-0fk")
-    service.set("meta-data/public-ipv4", "203.0.113.7\n")
     service.set("user-data", "#!/bin/sh\necho ü\n")
     assert await metadata.mac() == service.mac
     assert await metadata.vpc_id(service.mac.upper()) == service.vpc_id
     assert await metadata.subnet_id(service.mac) == service.subnet_id
-    assert await metadata.availability_zone_id() == "usw2-az1"
     assert await metadata.outpost_arn() == "arn:aws:outposts:us-west-2:111122223333:outpost/op-0fk"
-    assert await metadata.private_ipv4() == "10.77.0.10"
-    assert await metadata.public_ipv4() == "203.0.113.7"
     assert await metadata.user_data() == "#!/bin/sh\necho ü"
 
 
@@ -84,10 +80,7 @@ async def test_every_answer_may_be_missing(service, metadata):
             await metadata.mac(),
             await metadata.vpc_id(service.mac),
             await metadata.subnet_id(service.mac),
-            await metadata.availability_zone_id(),
             await metadata.outpost_arn(),
-            await metadata.private_ipv4(),
-            await metadata.public_ipv4(),
             await metadata.user_data(),
         ]
     assert answers == [None] * len(answers)
@@ -125,10 +118,10 @@ async def test_a_mac_that_is_none_is_not_believed(service, metadata):
 
 
 async def test_one_token_serves_all_questions(service, metadata):
-    await asyncio.gather(metadata.mac(), metadata.private_ipv4(), metadata.availability_zone_id())
+    await asyncio.gather(metadata.mac(), metadata.outpost_arn(), metadata.subnet_id(service.mac))
     assert methods(service)[0] == TOKEN_PATH
     assert methods(service).count(TOKEN_PATH) == 1
-    assert [call.status for call in service.calls()] == [200] * 4
+    assert [call.status for call in service.calls()] == [200, 200, 404, 200]
 
 
 async def test_a_token_that_has_expired_is_renewed_once(service, metadata):
@@ -151,7 +144,7 @@ async def test_a_stand_in_without_tokens_is_asked_without(service, metadata, sta
     service.allows_v1 = True
     service.faults.plan(TOKEN_PATH, bare(status), times=1)
     assert await metadata.mac() == service.mac
-    assert await metadata.private_ipv4() == "10.77.0.10"
+    assert await metadata.subnet_id(service.mac) == service.subnet_id
     assert methods(service).count(TOKEN_PATH) == 1
 
 
@@ -302,18 +295,62 @@ async def test_a_service_that_once_answered_is_not_absent_after_one_failure(serv
     assert await metadata.mac() == service.mac
 
 
-async def test_a_service_that_says_nothing_costs_one_short_wait(monkeypatch):
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen(8)
-        metadata = InstanceMetadata(f"http://127.0.0.1:{silent.getsockname()[1]}")
+@asynccontextmanager
+async def silence():
+    """A service that says nothing; yields its URL and the moments of the connections to it."""
+    asked: list[float] = []
+
+    async def take(reader, writer):
+        asked.append(time.monotonic())
+        await reader.read()  # until the other side gives up
+        writer.close()
+
+    async with await asyncio.start_server(take, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
+
+
+async def test_a_machine_whose_packets_are_dropped_waits_five_seconds_at_start_and_never_again():
+    async with silence() as (url, asked):
+        metadata = InstanceMetadata(url)
         began = time.monotonic()
         answers = await asyncio.gather(
-            metadata.identity_document(), metadata.mac(), metadata.user_data(), metadata.private_ipv4()
+            metadata.identity_document(), metadata.mac(), metadata.user_data(), metadata.outpost_arn()
         )
         assert answers == [None] * 4
-        assert 0.9 < time.monotonic() - began < 2
+        assert len(asked) == 3  # for all four together
+        assert 3.2 < time.monotonic() - began < 4
+        metadata.look_again()
+        assert await asyncio.gather(metadata.identity(), metadata.mac()) == [None, None]
+        assert len(asked) == 4
+        assert time.monotonic() - began < 5.5
+        assert await metadata.identity() is None
+        assert len(asked) == 4
         await metadata.aclose()
+
+
+@pytest.mark.parametrize("trouble", [slow(0.25), hang_up()])
+async def test_a_service_that_is_slow_at_first_is_not_absent(service, metadata, trouble):
+    service.faults.plan(TOKEN_PATH, trouble, times=2)
+    with capture_logs() as logs:
+        mac, document = await asyncio.gather(metadata.mac(), metadata.identity_document())
+    assert mac == service.mac
+    assert document == json.dumps(service.identity_document(), indent=2)
+    assert methods(service).count(TOKEN_PATH) <= 3
+    assert logs == []
+
+
+async def test_absence_can_be_forgotten_at_once(service, metadata):
+    service.server.refuse_connections()
+    began = time.monotonic()
+    assert await metadata.mac() is None
+    assert time.monotonic() - began < 0.1  # nobody waits where a connection is refused
+    service.server.accept_connections()
+    assert await metadata.mac() is None
+    metadata.look_again()
+    assert await metadata.mac() == service.mac
+    metadata.look_again()
+    assert await metadata.mac() == service.mac
+    assert methods(service).count(TOKEN_PATH) == 1
 
 
 async def test_disabled_means_that_nothing_is_asked(service):
