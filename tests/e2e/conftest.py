@@ -134,6 +134,7 @@ def expect_nothing_left(agent: Agent, docker_client: APIClient, before: Things) 
 def _end(request: pytest.FixtureRequest, agent: Agent, docker_client: APIClient, before: Things) -> None:
     sweep(docker_client, agent, before)
     left = Baseline(before).differences(docker_client)
-    if request.session.testsfailed and (keep := os.environ.get("BERTH_E2E_KEEP_LOGS")):
+    keep = os.environ.get("BERTH_E2E_KEEP_LOGS")
+    if keep and request.session.testsfailed and agent.log_file.exists():
         shutil.copy(agent.log_file, Path(keep) / f"{request.node.name[:60].replace('/', '-')}.log")
     assert not left, f"left behind: {left}"

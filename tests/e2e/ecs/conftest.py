@@ -159,6 +159,7 @@ def _end(
     sweep(docker_client, agent, before)
     cluster.enis.close()
     left = Baseline(before).differences(docker_client)
-    if request.session.testsfailed and (keep := os.environ.get("BERTH_E2E_KEEP_LOGS")):
+    keep = os.environ.get("BERTH_E2E_KEEP_LOGS")
+    if keep and request.session.testsfailed and agent.log_file.exists():
         shutil.copy(agent.log_file, Path(keep) / f"{request.node.name[:60].replace('/', '-')}.log")
     assert not left, f"left behind: {left}"
