@@ -12,8 +12,11 @@ from agent.adapters.cni.provider import CniProvider
 from agent.adapters.docker.runtime import DockerRuntime
 from agent.model.channels import ChannelStatus
 from agent.ports.backend import TaskStateBackend
+from agent.ports.clock import Clock
 from agent.ports.credentials import CredentialsProvider
 from agent.ports.directory import TaskDirectory
+from agent.ports.health import HealthReports
+from agent.ports.network import InterfaceWatcher
 from agent.settings import Address, Settings
 
 
@@ -34,6 +37,15 @@ class Machine:
     runtime: DockerRuntime
     network: CniProvider
     is_reached: asyncio.Event
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the agent has whatever its backend is."""
+
+    interfaces: InterfaceWatcher
+    clock: Clock
+    health: HealthReports
 
 
 class Control(Protocol):

@@ -24,7 +24,7 @@ from agent.adapters.ecs.channel import Channel
 from agent.adapters.ecs.channel_times import CONTROL_TIMES, TELEMETRY_TIMES
 from agent.adapters.ecs.credentials import DeliveredCredentials
 from agent.adapters.ecs.endpoint import endpoint_url, tls_context, user_agent
-from agent.adapters.ecs.identity import identify
+from agent.adapters.ecs.identity import Identity, identify, settle_in
 from agent.adapters.ecs.keys import InstanceKeys
 from agent.adapters.ecs.outbox import Outbox
 from agent.adapters.ecs.poll import PollEndpoints
@@ -36,13 +36,10 @@ from agent.adapters.ecs.wire.capabilities import capabilities
 from agent.adapters.ecs.wire.telemetry import Instance, telemetry_url
 from agent.adapters.files.documents import FileDocuments
 from agent.adapters.host.usage import KernelUsage
-from agent.daemon.control import Machine, Site
-from agent.daemon.joining import abilities, gather_facts
+from agent.daemon.control import Machine, Site, Surroundings
+from agent.daemon.joining import abilities, check_cloud_init, cloud_init_result, gather_facts
 from agent.model.channels import ChannelStatus
-from agent.model.errors import CannotStart, CredentialsUnavailable, RuntimeUnavailable
-from agent.ports.clock import Clock
-from agent.ports.health import HealthReports
-from agent.ports.network import InterfaceWatcher
+from agent.model.errors import CannotStart, CredentialsUnavailable
 from agent.settings import Settings
 
 log = structlog.get_logger()
@@ -53,29 +50,17 @@ REVISION_LENGTH = 8
 SPOT_RETRY = 1.0
 """Seconds between tries to tell the cluster that this machine is about to end (ecs-protocol 1.9)."""
 
-RUNTIME_CHECK_LIMIT = 2.0
-"""Seconds for the check that the telemetry reports (ecs-protocol 3.5)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What the agent has whatever its backend is."""
-
-    interfaces: InterfaceWatcher
-    clock: Clock
-    health: HealthReports
-
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What ``prepare`` has opened and learnt. ``is_new_machine``: the records were another machine's."""
+    """What ``prepare`` has opened and learnt."""
 
     store: Store
     documents: FileDocuments
     tasks_changed: Change
     metadata: InstanceMetadata
     http: aiohttp.ClientSession
-    is_new_machine: bool
+    identity: Identity
 
 
 class EcsControl:
@@ -83,7 +68,8 @@ class EcsControl:
 
     def __init__(self, settings: Settings, found: Found, around: Surroundings) -> None:
         self.settings = settings
-        self.is_new_machine = found.is_new_machine
+        self.is_new_machine = found.identity.is_new
+        self._identity = found.identity
         store, clock = found.store, around.clock
         self._store = store
         self._documents = found.documents
@@ -114,7 +100,7 @@ class EcsControl:
             cluster=settings.cluster,
             pull_behavior=settings.pull_behavior,
         )
-        self.backend = EcsBackend(assignments, outbox, found.tasks_changed)
+        self.backend = EcsBackend(assignments, outbox, self.credentials, found.tasks_changed)
         self._outbox = outbox
         self._attachments = attachments
         self._assignments = assignments
@@ -135,9 +121,11 @@ class EcsControl:
             metadata = InstanceMetadata(settings.metadata_endpoint, is_disabled=settings.metadata_disabled)
             undo.push_async_callback(metadata.aclose)
             user_data = await metadata.user_data()
+            check_cloud_init(cloud_init_result(), user_data)
             if user_data is not None:
-                settings = with_user_data(user_data)
-            connector = aiohttp.TCPConnector(ssl=tls_context(settings.tls_verify))
+                settings = _kept_in_place(with_user_data(user_data), settings)
+            # aiohttp has loaded the machine's certificates already; to load them again takes memory and time.
+            connector = aiohttp.TCPConnector(ssl=True if settings.tls_verify else tls_context(verify=False))
             http = await undo.enter_async_context(
                 aiohttp.ClientSession(
                     connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=True
@@ -157,10 +145,8 @@ class EcsControl:
                     is_final=False,
                 )
             ec2_instance = machine.instance_id if machine is not None else None
-            identity = await identify(
-                store, configured_cluster=settings.cluster, ec2_instance=ec2_instance or ""
-            )
-            found = Found(store, documents, tasks_changed, metadata, http, identity.is_new)
+            identity = identify(store, configured_cluster=settings.cluster, ec2_instance=ec2_instance or "")
+            found = Found(store, documents, tasks_changed, metadata, http, identity)
             made = cls(replace(settings, cluster=identity.cluster, region=region), found, around)
             undo.pop_all()
         return made
@@ -176,7 +162,8 @@ class EcsControl:
         return (self._store.instance.container_instance or None) if self._store.instance else None
 
     async def start(self) -> None:
-        """Say who this machine is: ``prepare`` has found it out, but nobody may have read its log."""
+        """Remember who this machine is, and say it."""
+        await settle_in(self._store, self._identity)
         log.info(
             "instance.identified",
             cluster=self.settings.cluster,
@@ -232,19 +219,15 @@ class EcsControl:
 
     async def _join(self, machine: Machine) -> None:
         saved = self._store.instance
-        assert saved is not None  # noqa: S101  # prepare() has saved one
+        assert saved is not None  # noqa: S101  # start() has saved one
         facts = await gather_facts(self.settings, self._metadata, saved)
         if not facts.identity_document:
             # A role that was attached to the machine since then would be found now (ecs-protocol 1.10).
             self._keys.invalidate()
         self._api.present_as(user_agent(__version__, _revision(machine), self.settings.os_family))
         registered = await register(self._api, facts, capabilities(abilities(self.settings, machine)))
-        await self._store.save_instance(
-            replace(
-                self._store.instance or saved,
-                container_instance=registered.arn,
-                zone=registered.zone,
-            )
+        await self._store.update_instance(
+            lambda known: replace(known or saved, container_instance=registered.arn, zone=registered.zone)
         )
 
     # -- channels ------------------------------------------------------------------------------
@@ -349,6 +332,14 @@ class EcsControl:
                 return
 
 
+def _kept_in_place(changed: Settings, settings: Settings) -> Settings:
+    """The changed settings, but with the directories that this process has locked by now."""
+    for warning in changed.warnings:
+        if warning not in settings.warnings:
+            log.warning("settings.doubted", problem=warning)
+    return replace(changed, data_directory=settings.data_directory, run_directory=settings.run_directory)
+
+
 def _revision(machine: Machine) -> str:
     """From which commit this agent was built: its plugins were built with it, and say so.
 
@@ -359,11 +350,8 @@ def _revision(machine: Machine) -> str:
 
 
 async def _answers(machine: Machine) -> bool:
-    try:
-        async with asyncio.timeout(RUNTIME_CHECK_LIMIT):
-            await machine.runtime.check()
-    except (RuntimeUnavailable, TimeoutError):
-        return False
+    """Whether the container runtime answers. Raise ``RuntimeUnavailable``, which says why it does not."""
+    await machine.runtime.check()
     return True
 
 

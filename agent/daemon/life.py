@@ -16,10 +16,8 @@ from agent import __version__
 from agent.adapters.clock import SystemClock
 from agent.adapters.host.sockets import bound_socket
 from agent.adapters.interfaces import LinkWatcher
-from agent.daemon.control import Control, Site
-from agent.daemon.ecs import EcsControl, Surroundings
+from agent.daemon.control import Control, Site, Surroundings
 from agent.daemon.license import license_text
-from agent.daemon.local import LocalControl
 from agent.daemon.parts import Parts, build
 from agent.endpoints.audit import AuditLog
 from agent.endpoints.credentials import credentials_application
@@ -48,6 +46,15 @@ async def live(settings: Settings, with_user_data: Callable[[str], Settings]) ->
 
     Raise ``CannotStart``, ``CheckpointFailed`` (perhaps in a group) or ``BadSettings``.
     """
+    async with asyncio.TaskGroup() as group:
+        told_to_stop = _signals()
+        work = group.create_task(_live(settings, with_user_data))
+        await told_to_stop.wait()
+        log.info("agent.stopping")
+        work.cancel()
+
+
+async def _live(settings: Settings, with_user_data: Callable[[str], Settings]) -> None:
     async with AsyncExitStack() as ends:
         ends.enter_context(_alone(settings))
         clock = SystemClock()
@@ -59,18 +66,19 @@ async def live(settings: Settings, with_user_data: Callable[[str], Settings]) ->
         parts = build(control, interfaces, clock, health)
         _close_at_the_end(ends, parts)
         ends.enter_context(claimed(CLAIM))
-        async with asyncio.TaskGroup() as group:
-            work = group.create_task(_work(parts))
-            await _until_told_to_stop()
-            log.info("agent.stopping")
-            work.cancel()
+        await _work(parts)
 
 
 async def _control(
     settings: Settings, around: Surroundings, with_user_data: Callable[[str], Settings]
 ) -> Control:
+    # Each loads a lot that the other has no use for.
     if settings.backend == "local":
+        from agent.daemon.local import LocalControl  # noqa: PLC0415
+
         return LocalControl(settings, around.clock)
+    from agent.daemon.ecs import EcsControl  # noqa: PLC0415
+
     return await EcsControl.prepare(settings, around, with_user_data)
 
 
@@ -202,12 +210,13 @@ async def _served(site: Site) -> AsyncIterator[None]:
         yield
 
 
-async def _until_told_to_stop() -> None:
+def _signals() -> asyncio.Event:
+    """Set when this process is told to stop. From now on that ends it in order, whatever it is doing."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await stop.wait()
+    return stop
 
 
 @contextmanager

@@ -16,5 +16,6 @@ class TaskStateBackend(Protocol):
     async def report(self, report: TaskReport) -> None:
         """Return once accepted. Saying the same twice is fine.
 
-        Raise ``BackendUnavailable`` to be asked again later, ``ReportRejected`` if it never will be accepted.
+        Raise ``BackendUnavailable`` to be asked again later (or ``CheckpointFailed``, if it cannot be written
+        down what was told), ``ReportRejected`` if it never will be accepted.
         """

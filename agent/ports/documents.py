@@ -27,5 +27,8 @@ class DocumentStore(Protocol):
     async def save(self, name: str, document: Document) -> None:
         """Return only when it survives a power cut. Raise ``CheckpointFailed`` otherwise."""
 
+    async def set_aside(self, name: str, problem: str) -> None:
+        """Keep a document that cannot be used for somebody to look at; it is not loaded again."""
+
     async def forget(self, name: str) -> None:
         """Delete the document; fine if there is none. Raise ``CheckpointFailed``."""

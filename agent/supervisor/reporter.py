@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import structlog
 
-from agent.model.errors import BackendUnavailable, ReportRejected
+from agent.model.errors import BackendUnavailable, CheckpointFailed, ReportRejected
 from agent.model.events import ReportAccepted
 from agent.model.ids import TaskArn
 from agent.model.report import TaskReport
@@ -74,7 +74,7 @@ class Reporter:
         try:
             async with self._slots:
                 await self._backend.report(report)
-        except BackendUnavailable as error:
+        except (BackendUnavailable, CheckpointFailed) as error:
             self._health.report("backend", f"reports are not accepted: {error}")
             log.warning("report.delayed", task_arn=report.task_arn, status=report.status, reason=str(error))
             return False

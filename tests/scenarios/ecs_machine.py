@@ -79,7 +79,7 @@ class EcsMachine:
         store = Store(self.documents, clock, changed)
         await store.open()
         if store.instance is None:
-            await store.save_instance(InstanceRecord("demo", self.cluster.instance))
+            await store.update_instance(lambda _: InstanceRecord("demo", self.cluster.instance))
         outbox = Outbox(self.cluster, store, clock, cluster="demo")
         attachments = Attachments(store, self.interfaces, outbox, clock, timedelta(minutes=5))
         self.credentials = DeliveredCredentials(clock)
@@ -93,7 +93,7 @@ class EcsMachine:
             pull_behavior=PullBehavior.DEFAULT,
         )
         self.node = node = Node(
-            backend=EcsBackend(assignments, outbox, changed),
+            backend=EcsBackend(assignments, outbox, self.credentials, changed),
             performer=Performer(self.runtime, self.network, self.credentials, FakeLogins(), self.pulls),
             checkpoints=self.checkpoints,
             interfaces=self.interfaces,

@@ -11,7 +11,7 @@ from agent.adapters.ecs.attachments import Attachments
 from agent.adapters.ecs.change import Change
 from agent.adapters.ecs.credentials import DeliveredCredentials
 from agent.adapters.ecs.outbox import Outbox
-from agent.adapters.ecs.records import TaskRecord
+from agent.adapters.ecs.records import InstanceRecord, TaskRecord
 from agent.adapters.ecs.store import Store
 from agent.adapters.ecs.wire.messages import (
     IAMRoleCredentialsMessage,
@@ -84,8 +84,11 @@ class Assignments:
         is_complete = self._has_manifest and self._store.is_whole
         records = self._store.tasks()
         for record in records:
+            if record.refusal:
+                continue
             spec = self._spec(record)
             if spec is None:
+                # Perhaps it runs, by its own records; the supervisor is told nothing about it.
                 is_complete = False
                 continue
             tasks.append(WantedTask(spec, STOPPED_BY_CLUSTER if record.stop else None))
@@ -105,10 +108,8 @@ class Assignments:
             try:
                 delivered += await self._take_task(raw)
             except InvalidTask as problem:
-                # What is understood and cannot be run is over; what is not understood is sent again.
-                is_whole = is_whole and problem.is_understood
-                self._refuse(problem)
-        await self._store.raise_manifest_sequence(message.seq_num)
+                is_whole = await self._refused(problem) and is_whole
+        await self._raise_sequence(message.seq_num)
         return Taken(is_whole, tuple(delivered))
 
     def take_credentials(self, message: IAMRoleCredentialsMessage) -> bool:
@@ -118,38 +119,57 @@ class Assignments:
         if record is None or record.is_over:
             log.warning("credentials.unwanted", task_arn=arn, role_type=message.role_type)
             return False
-        self._credentials.put(
-            arn, message.credentials, also_as=_known_id(self._spec(record), message.role_type)
-        )
+        self._put(record, message.role_type, message.credentials)
         return True
 
     async def take_manifest(self, message: TaskManifestMessage) -> tuple[TaskArn, ...] | None:
-        """The tasks that run here although the cluster does not know it. None: the manifest is an old one."""
-        if message.timeline <= self._store.manifest_sequence:
+        """The tasks that run here although the cluster does not know it. None: the manifest is an old one.
+
+        Raise ``CheckpointFailed``.
+        """
+        known = self._store.manifest_sequence
+        if message.timeline <= known:
+            if message.timeline == known:
+                # The same list as before a restart: nothing is new, and nothing was missed.
+                self._note_manifest()
             return None
-        await self._store.raise_manifest_sequence(message.timeline)
+        await self._raise_sequence(message.timeline)
         self._manifest = message.message_id
-        if not self._has_manifest:
-            self._has_manifest = True
-            self._tasks_changed.notify()
+        self._note_manifest()
         running = {each.task_arn for each in message.tasks if each.desired_status == TaskStatus.RUNNING}
         return tuple(
             record.arn
             for record in self._store.tasks()
-            if not record.stop and record.arn not in running and record.told.status != TaskStatus.STOPPED
+            if not record.stop and not record.refusal and record.arn not in running
         )
 
     async def take_verification(self, message: TaskStopVerificationAck) -> None:
-        """Stop the tasks that the cluster has confirmed; once, and for the latest manifest only."""
+        """Stop the tasks that the cluster has confirmed; once, and for the latest manifest only.
+
+        Raise ``CheckpointFailed``.
+        """
         if message.message_id != self._manifest:
             log.warning("manifest.unverified", message_id=message.message_id)
             return
-        self._manifest = None
         for each in message.stop_tasks:
             record = self._store.task(TaskArn(each.task_arn))
             if record is not None and not record.stop:
                 log.info("task.disowned", task_id=task_id(record.arn))
-                await self._store.save_task(replace(record, stop=True))
+                await self._stop(record.arn)
+        self._manifest = None
+
+    def _note_manifest(self) -> None:
+        if not self._has_manifest:
+            self._has_manifest = True
+            self._tasks_changed.notify()
+
+    async def _raise_sequence(self, sequence: int) -> None:
+        def raised(known: InstanceRecord | None) -> InstanceRecord | None:
+            if known is None or sequence <= known.manifest_sequence:
+                return None
+            return replace(known, manifest_sequence=sequence)
+
+        await self._store.update_instance(raised)
 
     # -- tasks ---------------------------------------------------------------------------------
 
@@ -159,54 +179,90 @@ class Assignments:
         if record is not None:
             return await self._take_again(record, raw)
         read = read_task(raw, self._place(self._attachments.expires_at))
-        # before the task exists: it may ask for them as soon as it does
-        delivered = self._deliver(read)
-        self._specs[read.spec.arn] = read.spec
-        await self._store.save_task(
-            TaskRecord(
-                arn=read.spec.arn,
-                payload=without_secrets(raw),
-                expires_at=read.spec.network.expires_at,
-                stop=read.stop,
-            )
+        taken = TaskRecord(
+            arn=read.spec.arn,
+            payload=without_secrets(raw),
+            expires_at=read.spec.network.expires_at,
+            stop=read.stop,
         )
+        self._specs[read.spec.arn] = read.spec
+        # before the task exists: it may ask for them as soon as it does
+        delivered = self._deliver(taken, read)
+        await self._store.update_task(read.spec.arn, lambda known: known or taken)
         return delivered
 
     async def _take_again(self, record: TaskRecord, raw: dict[str, Any]) -> list[RoleCredentials]:
         """A task that is known: only its goal changes, and only downwards; credentials are taken."""
-        if record.is_over:
+        if record.is_over or record.refusal:
             return []
         if desired_stop(raw) and not record.stop:
-            await self._store.save_task(replace(record, stop=True))
+            await self._stop(record.arn)
         try:
             read = read_task(raw, self._place(lambda _: record.expires_at))
         except InvalidTask as problem:
             # It runs as it was first ordered; what is wrong with the repetition does not end it.
             log.warning("payload.unreadable", task_id=task_id(record.arn), problem=problem.detail)
             return []
-        return self._deliver(read)
+        return self._deliver(record, read)
 
-    def _deliver(self, read: ReadTask) -> list[RoleCredentials]:
-        delivered = [each for each in (read.task_credentials, read.execution_credentials) if each is not None]
-        for each in delivered:
-            self._credentials.put(read.spec.arn, each)
+    async def _stop(self, arn: TaskArn) -> None:
+        def stopping(known: TaskRecord | None) -> TaskRecord | None:
+            if known is None or known.is_over:
+                return None
+            problem = self._problem(known)
+            # One that this version cannot read can be neither run nor stopped; left out of what should be
+            # here, it is stopped by the supervisor if it still runs.
+            return replace(known, stop=True, refusal=problem.reason if problem is not None else "")
+
+        record = await self._store.update_task(arn, stopping)
+        if record is not None and record.refusal:
+            self._outbox.refusal_kept(arn)
+
+    async def _refused(self, problem: InvalidTask) -> bool:
+        """Tell that the task cannot be begun. Whether it was taken all the same, as ECS takes it."""
+        log.warning("task.refused", task_arn=problem.arn, problem=problem.detail)
+        if problem.arn is None:
+            return False
+        arn = TaskArn(problem.arn)
+        if not problem.is_understood:
+            # Not acknowledged, so that it is sent again.
+            self._outbox.refuse(arn, problem.reason)
+            return False
+        refused = TaskRecord(arn, {}, self._attachments.patient_until(), stop=True, refusal=problem.reason)
+        await self._store.update_task(arn, lambda known: known or refused)
+        self._outbox.refusal_kept(arn)
+        return True
+
+    def _deliver(self, record: TaskRecord, read: ReadTask) -> list[RoleCredentials]:
+        delivered = []
+        for role_type, credentials in (
+            (RoleType.TASK_APPLICATION, read.task_credentials),
+            (RoleType.TASK_EXECUTION, read.execution_credentials),
+        ):
+            if credentials is not None:
+                self._put(record, role_type, credentials)
+                delivered.append(credentials)
         return delivered
 
-    def _refuse(self, problem: InvalidTask) -> None:
-        log.warning("task.refused", task_arn=problem.arn, problem=problem.detail)
-        if problem.arn is not None:
-            self._outbox.refuse(TaskArn(problem.arn), problem.reason)
+    def _put(self, record: TaskRecord, role_type: RoleType, credentials: RoleCredentials) -> None:
+        self._credentials.put(record.arn, credentials, known_as=_known_id(self._spec(record), role_type))
 
     def _spec(self, record: TaskRecord) -> TaskSpec | None:
-        spec = self._specs.get(record.arn)
-        if spec is None:
+        if record.arn not in self._specs:
+            problem = self._problem(record)
+            if problem is not None:
+                log.error("task.unusable", task_id=task_id(record.arn), problem=problem.detail)
+        return self._specs.get(record.arn)
+
+    def _problem(self, record: TaskRecord) -> InvalidTask | None:
+        """Why the task on record cannot be read; None: it can, and its spec is at hand."""
+        if record.arn not in self._specs:
             try:
-                spec = read_task(record.payload, self._place(lambda _: record.expires_at)).spec
+                read = read_task(record.payload, self._place(lambda _: record.expires_at))
             except InvalidTask as problem:
-                log.error("task.unusable", task_id=task_id(record.arn), problem=problem.detail)  # noqa: TRY400
-                return None
-            self._specs[record.arn] = spec
-        return spec
+                return problem
+            self._specs[record.arn] = read.spec
+        return None
 
     def _place(self, expires_at: Callable[[MacAddress], datetime]) -> TaskPlace:
         return TaskPlace(cluster=self._cluster, pull_behavior=self._pull_behavior, expires_at=expires_at)

@@ -4,13 +4,15 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 
 from agent.adapters.ecs.outbox import Outbox
 from agent.adapters.ecs.records import AttachmentRecord
 from agent.adapters.ecs.store import Store
-from agent.model.ids import MacAddress
+from agent.model.errors import CheckpointFailed
+from agent.model.ids import MacAddress, TaskArn
 from agent.ports.clock import Clock
 from agent.ports.network import InterfaceWatcher
 
@@ -36,12 +38,12 @@ class Attachments:
         self._patience = patience
 
     async def announce(self, records: Iterable[AttachmentRecord]) -> None:
-        """Expect these interfaces. One that is expected already gets the newer time limit."""
+        """Expect these interfaces. One that is expected already gets the newer time limit.
+
+        Raise ``CheckpointFailed``.
+        """
         for record in records:
-            known = self._store.attachment(record.mac_address)
-            if known is not None and known.arn == record.arn:
-                record = replace(known, expires_at=record.expires_at)  # noqa: PLW2901
-            await self._store.save_attachment(record)
+            await self._store.update_attachment(record.mac_address, partial(_newer, announced=record))
             log.info(
                 "attachment.announced",
                 attachment=record.arn,
@@ -54,8 +56,12 @@ class Attachments:
         """Until when a task may wait for its interface."""
         known = self._store.attachment(mac)
         if known is None or known.is_told or self._interfaces.is_present(mac):
-            return self._clock.now() + self._patience
+            return self.patient_until()
         return known.expires_at
+
+    def patient_until(self) -> datetime:
+        """Until when a task waits for an interface of which nothing is known, from now on."""
+        return self._clock.now() + self._patience
 
     async def run(self) -> None:
         """Notice interfaces, and forget those that did not come, until cancelled."""
@@ -75,19 +81,38 @@ class Attachments:
 
     async def _expire(self) -> None:
         while True:
-            now = self._clock.now()
-            for record in self._store.attachments():
-                if record.is_told:
-                    continue
-                if now < record.expires_at:
-                    self._look_for(record.mac_address)
-                    continue
-                await self._store.forget_attachment(record.mac_address)
+            try:
+                await self._look_at_all()
+            except CheckpointFailed as error:
+                # They are still known, and are looked at again.
+                log.error("attachment.kept", reason=str(error))  # noqa: TRY400
+            await asyncio.sleep(self._until_next(self._clock.now()))
+
+    async def _look_at_all(self) -> None:
+        now = self._clock.now()
+        for record in self._store.attachments():
+            if record.is_told:
+                continue
+            if now < record.expires_at:
+                self._look_for(record.mac_address)
+            else:
                 log.warning("attachment.expired", attachment=record.arn, mac_address=record.mac_address)
-            await asyncio.sleep(self._until_next(now))
+        await self._store.forget_attachments(lambda each: self._is_over(each, now))
+
+    def _is_over(self, record: AttachmentRecord, now: datetime) -> bool:
+        """Whether nothing will come of it any more: too late, or told and of no task of this machine."""
+        if now < record.expires_at:
+            return False
+        return not record.is_told or self._store.task(TaskArn(record.task_arn)) is None
 
     def _until_next(self, now: datetime) -> float:
         waits = [
             (each.expires_at - now).total_seconds() for each in self._store.attachments() if not each.is_told
         ]
         return max(0.1, min([LOOK_EVERY, *waits]))
+
+
+def _newer(known: AttachmentRecord | None, announced: AttachmentRecord) -> AttachmentRecord:
+    if known is None or known.arn != announced.arn:
+        return announced
+    return replace(known, expires_at=announced.expires_at)

@@ -4,17 +4,26 @@ from collections.abc import AsyncIterator
 
 from agent.adapters.ecs.assignments import Assignments
 from agent.adapters.ecs.change import Change
+from agent.adapters.ecs.credentials import DeliveredCredentials
 from agent.adapters.ecs.outbox import Outbox
 from agent.model.desired import DesiredTasks
 from agent.model.report import TaskReport
+from agent.model.status import TaskStatus
 
 
 class EcsBackend:
     """Implements ``TaskStateBackend`` on what the control channel has brought and the API takes."""
 
-    def __init__(self, assignments: Assignments, outbox: Outbox, tasks_changed: Change) -> None:
+    def __init__(
+        self,
+        assignments: Assignments,
+        outbox: Outbox,
+        credentials: DeliveredCredentials,
+        tasks_changed: Change,
+    ) -> None:
         self._assignments = assignments
         self._outbox = outbox
+        self._credentials = credentials
         self._tasks_changed = tasks_changed
 
     async def desired(self) -> AsyncIterator[DesiredTasks]:
@@ -29,5 +38,10 @@ class EcsBackend:
             await changed.wait()
 
     async def report(self, report: TaskReport) -> None:
-        """Tell what is news. Raise ``BackendUnavailable`` or ``ReportRejected``."""
-        await self._outbox.report(report)
+        """Tell what is news. Raise ``BackendUnavailable``, ``CheckpointFailed`` or ``ReportRejected``."""
+        try:
+            await self._outbox.report(report)
+        finally:
+            if report.status is TaskStatus.STOPPED:
+                # Delivered again while the task was on its way down: nobody will ask for it any more.
+                await self._credentials.forget(report.task_arn)

@@ -43,13 +43,11 @@ class End:
 class Conversation:
     """A live connection, for whoever speaks on it.
 
-    ``number``: 1 for the first connection of this process that was made. ``url``: what was connected to,
-    as signed.
+    ``url``: what was connected to, as signed.
     """
 
-    def __init__(self, session: "Session", number: int, url: str) -> None:
+    def __init__(self, session: "Session", url: str) -> None:
         self._session = session
-        self.number = number
         self.url = url
 
     def texts(self) -> AsyncIterator[str]:

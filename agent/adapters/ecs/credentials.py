@@ -31,10 +31,11 @@ class DeliveredCredentials:
         self._clock = clock
         self._by_id: dict[str, _Delivered] = {}
 
-    def put(self, task: TaskArn, delivered: RoleCredentials, *, also_as: str | None = None) -> None:
-        """Take what was delivered for a role of the task.
+    def put(self, task: TaskArn, delivered: RoleCredentials, *, known_as: str | None = None) -> None:
+        """Take what was delivered for a role of the task, in the place of what was held for it.
 
-        ``also_as``: the id under which the task's containers know that role, if the cluster now uses another.
+        ``known_as``: the id under which the task's containers ask for that role. It was given to them when
+        they were made, and stays theirs should the cluster use another one by now.
         """
         credentials = Credentials(
             role_arn=RoleArn(delivered.role_arn),
@@ -43,8 +44,7 @@ class DeliveredCredentials:
             token=delivered.session_token,
             expires_at=delivered.expires_at,
         )
-        for each in {delivered.credentials_id, also_as or delivered.credentials_id}:
-            self._by_id[each] = _Delivered(task, credentials)
+        self._by_id[known_as or delivered.credentials_id] = _Delivered(task, credentials)
         log.info(
             "credentials.delivered",
             task_id=task_id(task),

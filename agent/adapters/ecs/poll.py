@@ -20,12 +20,10 @@ LIMIT = timedelta(seconds=126)
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """URLs of the channels. Empty: the answer has none."""
+    """URLs of the channels. ``telemetry`` empty: the answer has none."""
 
     control: str
     telemetry: str = ""
-    service_connect: str = ""
-    logs: str = ""
 
     def for_telemetry(self) -> str:
         """The telemetry channel's URL. Raise ``ApiUnreachable`` if there is none (ecs-protocol 1.5)."""
@@ -50,11 +48,10 @@ class PollEndpoints:
         self._known: dict[str, _Known] = {}
         self._flights: dict[str, asyncio.Future[Endpoints | ApiRefused | ApiUnreachable | None]] = {}
 
-    async def get(self, instance_arn: str, *, zone: str = "") -> Endpoints:
+    async def get(self, instance_arn: str) -> Endpoints:
         """The endpoints, from memory if younger than 12 hours.
 
-        An older answer is used when no new one is to be had.
-        ``zone``: the availability zone's id, empty if unknown. Raise ``ApiRefused`` or ``ApiUnreachable``.
+        An older answer is used when no new one is to be had. Raise ``ApiRefused`` or ``ApiUnreachable``.
         """
         while True:
             known = self._known.get(instance_arn)
@@ -62,7 +59,7 @@ class PollEndpoints:
                 return known.endpoints
             flight = self._flights.get(instance_arn)
             if flight is None:
-                return await self._lead(instance_arn, zone)
+                return await self._lead(instance_arn)
             await asyncio.wait({flight})
             outcome = flight.result()
             if isinstance(outcome, Endpoints):
@@ -71,16 +68,12 @@ class PollEndpoints:
                 raise outcome.with_traceback(None)
             # the one who asked was cancelled: somebody else must ask
 
-    def forget(self) -> None:
-        """Ask again before the next connection."""
-        self._known.clear()
-
-    async def _lead(self, arn: str, zone: str) -> Endpoints:
+    async def _lead(self, arn: str) -> Endpoints:
         flight: asyncio.Future[Endpoints | ApiRefused | ApiUnreachable | None]
         flight = self._flights[arn] = asyncio.get_running_loop().create_future()
         outcome: Endpoints | ApiRefused | ApiUnreachable | None = None
         try:
-            outcome = await self._new_or_expired(arn, zone)
+            outcome = await self._new_or_expired(arn)
         except (ApiRefused, ApiUnreachable) as problem:
             outcome = problem
             raise
@@ -89,10 +82,10 @@ class PollEndpoints:
             flight.set_result(outcome)
         return outcome
 
-    async def _new_or_expired(self, arn: str, zone: str) -> Endpoints:
+    async def _new_or_expired(self, arn: str) -> Endpoints:
         expired = self._known.get(arn)
         try:
-            endpoints = await self._ask(arn, zone)
+            endpoints = await self._ask(arn)
         except (ApiRefused, ApiUnreachable) as problem:
             if expired is None:
                 raise
@@ -102,8 +95,8 @@ class PollEndpoints:
             self._known[arn] = _Known(endpoints, self._clock.now())
         return endpoints
 
-    async def _ask(self, arn: str, zone: str) -> Endpoints:
-        question = {"containerInstance": arn, "cluster": self._cluster, "zoneId": zone}
+    async def _ask(self, arn: str) -> Endpoints:
+        question = {"containerInstance": arn, "cluster": self._cluster, "zoneId": ""}
         try:
             async with asyncio.timeout(LIMIT.total_seconds()):
                 answer = await self._api.call("DiscoverPollEndpoint", question)
@@ -114,8 +107,7 @@ class PollEndpoints:
         control = _url(answer, "endpoint")
         if not control:
             raise ApiUnreachable("no endpoint returned; nil")
-        others = ("telemetryEndpoint", "serviceConnectEndpoint", "systemLogsEndpoint")
-        return Endpoints(control, *(_url(answer, name) for name in others))
+        return Endpoints(control, _url(answer, "telemetryEndpoint"))
 
 
 def _url(answer: dict[str, Any], name: str) -> str:

@@ -52,6 +52,7 @@ class Told:
 class TaskRecord:
     """A task that was assigned. ``payload``: as it came, without secrets. ``stop``: it must stop.
 
+    ``refusal``: it cannot be begun, and why; that is all there is to tell of it.
     ``held``: container news that leave with the next news of the task, as they are sent. ``expires_at``:
     until when its network interface may appear. ``ended_at``: when the cluster accepted that it is STOPPED.
     """
@@ -62,6 +63,7 @@ class TaskRecord:
     stop: bool = False
     told: Told = field(default_factory=Told)
     held: tuple[Document, ...] = ()
+    refusal: str = ""
     ended_at: datetime | None = None
 
     @property
@@ -136,6 +138,7 @@ def task_document(record: TaskRecord) -> Document:
         "stop": record.stop,
         "told": {"status": record.told.status, "containers": record.told.containers},
         "held": list(record.held),
+        "refusal": record.refusal,
         "ended_at": None if record.ended_at is None else record.ended_at.isoformat(),
     }
 
@@ -151,6 +154,7 @@ def read_task_record(document: Document) -> TaskRecord:
         stop=_field(document, "stop", bool),
         told=Told(_field(told, "status", str), dict(_field(told, "containers", dict))),
         held=tuple(_field(document, "held", list)),
+        refusal=_field(document, "refusal", str),
         ended_at=None if document.get("ended_at") is None else _moment(document, "ended_at"),
     )
 

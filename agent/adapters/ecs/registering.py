@@ -38,14 +38,10 @@ _DEFAULT_CLUSTER = "default"
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """The instance as the cluster knows it.
-
-    ``zone``: empty if unknown; ``cluster``: as it was asked for in the end.
-    """
+    """The instance as the cluster knows it. ``zone``: empty if unknown."""
 
     arn: str
     zone: str
-    cluster: str
 
 
 async def register(api: Api, facts: InstanceFacts, capabilities: tuple[Attribute, ...]) -> Registered:
@@ -78,7 +74,7 @@ async def _register(api: Api, facts: InstanceFacts, capabilities: tuple[Attribut
         facts = replace(facts, cluster=await _create_default(api))
         answer = await _patiently(api, facts, sent)
     check_echo(sent, container_instance(answer))
-    done = Registered(instance_arn(answer), availability_zone(answer), facts.cluster)
+    done = Registered(instance_arn(answer), availability_zone(answer))
     log.info("instance.registered", arn=done.arn, zone=done.zone, again=facts.earlier_arn is not None)
     return done
 

@@ -1,8 +1,8 @@
 """What the agent must still know after a restart: itself, its tasks, its attachments."""
 
-from dataclasses import replace
+import asyncio
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 import structlog
 
@@ -15,7 +15,6 @@ from agent.adapters.ecs.records import (
     TaskRecord,
     attachments_document,
     instance_document,
-    over,
     read_attachments,
     read_instance,
     read_task_record,
@@ -35,22 +34,25 @@ _INSTANCE, _ATTACHMENTS, _TASK = "instance", "attachments", "task-"
 
 
 class Store:
-    """Answers from memory; every change is on the disk when its coroutine returns (``CheckpointFailed``).
+    """Answers from memory what is on the disk: a change counts when it has been written, never before.
 
-    ``open`` comes first. ``tasks_changed`` is notified after each change of the tasks that should be here.
+    Changes are made one after another, each upon what the one before has left, so that none is lost. They
+    raise ``CheckpointFailed``, and then nothing has changed. ``open`` comes first. ``tasks_changed`` is
+    notified when other tasks should be here than before.
     """
 
     def __init__(self, documents: DocumentStore, clock: Clock, tasks_changed: Change) -> None:
         self._documents = documents
         self._clock = clock
         self._tasks_changed = tasks_changed
+        self._turn = asyncio.Lock()
         self._instance: InstanceRecord | None = None
         self._attachments: dict[MacAddress, AttachmentRecord] = {}
         self._tasks: dict[TaskArn, TaskRecord] = {}
         self.is_whole = True
 
     async def open(self) -> None:
-        """Read everything. Damaged documents are set aside; then ``is_whole`` is False."""
+        """Read everything. What is damaged is set aside; then ``is_whole`` is False until the next start."""
         found = await self._documents.load_all()
         self.is_whole = not found.set_aside
         for name, document in found.documents.items():
@@ -58,7 +60,7 @@ class Store:
                 self._take(name, document)
             except RecordInvalid as problem:
                 self.is_whole = False
-                log.warning("record.unusable", record=name, problem=str(problem))
+                await self._documents.set_aside(name, str(problem))
         await self._forget_old_tasks()
 
     # -- this machine --------------------------------------------------------------------------
@@ -68,28 +70,30 @@ class Store:
         """Who this machine is. None: it has never been in a cluster."""
         return self._instance
 
-    async def save_instance(self, record: InstanceRecord) -> None:
-        """Remember who this machine is."""
-        self._instance = record
-        await self._documents.save(_INSTANCE, instance_document(record))
-
     @property
     def manifest_sequence(self) -> int:
         """The highest number of a manifest or payload so far."""
         return self._instance.manifest_sequence if self._instance is not None else NO_MANIFEST
 
-    async def raise_manifest_sequence(self, sequence: int) -> None:
-        """Remember the number, if it is higher."""
-        if self._instance is not None and sequence > self._instance.manifest_sequence:
-            await self.save_instance(replace(self._instance, manifest_sequence=sequence))
+    async def update_instance(self, change: Callable[[InstanceRecord | None], InstanceRecord | None]) -> None:
+        """Remember who this machine is. ``change`` gives the new record, or None to leave it as it is."""
+        async with self._turn:
+            record = change(self._instance)
+            if record is not None and record != self._instance:
+                await self._documents.save(_INSTANCE, instance_document(record))
+                self._instance = record
 
     async def forget_everything(self) -> None:
         """This is another machine than the one that was remembered."""
-        for arn in self._tasks:
-            await self._documents.forget(_name(arn))
-        await self._documents.forget(_ATTACHMENTS)
-        await self._documents.forget(_INSTANCE)
-        self._instance, self._attachments, self._tasks = None, {}, {}
+        async with self._turn:
+            for arn in tuple(self._tasks):
+                await self._documents.forget(_name(arn))
+                del self._tasks[arn]
+            await self._documents.forget(_ATTACHMENTS)
+            self._attachments = {}
+            # the last, so that a crash before it leaves a machine that is still seen to be another one
+            await self._documents.forget(_INSTANCE)
+            self._instance = None
 
     # -- tasks ---------------------------------------------------------------------------------
 
@@ -98,24 +102,29 @@ class Store:
         return self._tasks.get(arn)
 
     def tasks(self) -> tuple[TaskRecord, ...]:
-        """The tasks that have not ended, in the order of their assignment."""
+        """The tasks that have not ended."""
         return tuple(each for each in self._tasks.values() if not each.is_over)
 
-    async def save_task(self, record: TaskRecord) -> None:
-        """Remember a task, or what has changed about it."""
-        before = self._tasks.get(record.arn)
-        self._tasks[record.arn] = record
-        await self._documents.save(_name(record.arn), task_document(record))
-        if before is None or before.stop != record.stop:
-            self._tasks_changed.notify()
+    async def update_task(
+        self, arn: TaskArn, change: Callable[[TaskRecord | None], TaskRecord | None]
+    ) -> TaskRecord | None:
+        """Remember a task, or what has changed about it; the record afterwards.
 
-    async def end_task(self, arn: TaskArn) -> None:
-        """Everything was said of the task: keep just enough to know it again."""
-        record = self._tasks.get(arn)
-        if record is not None:
-            await self.save_task(over(record, self._clock.now()))
-            await self.forget_attachments_of(arn)
+        ``change`` is given the record as it is then, and gives the new one, or None to leave it.
+        """
+        async with self._turn:
+            before = self._tasks.get(arn)
+            record = change(before)
+            if record is None or record == before:
+                return before
+            await self._documents.save(_name(arn), task_document(record))
+            self._tasks[arn] = record
+            if before is None or before.stop != record.stop or record.is_over:
+                self._tasks_changed.notify()
+        if record.is_over:
+            await self.forget_attachments(lambda each: each.task_arn == arn)
             await self._forget_old_tasks()
+        return record
 
     # -- attachments ---------------------------------------------------------------------------
 
@@ -127,25 +136,25 @@ class Store:
         """All attachments."""
         return tuple(self._attachments.values())
 
-    async def save_attachment(self, record: AttachmentRecord) -> None:
-        """Remember an attachment, or what has changed about it."""
-        self._attachments[record.mac_address] = record
-        await self._save_attachments()
+    async def update_attachment(
+        self, mac: MacAddress, change: Callable[[AttachmentRecord | None], AttachmentRecord | None]
+    ) -> None:
+        """Remember an attachment, or what has changed about it. ``change``: as for ``update_task``."""
+        async with self._turn:
+            record = change(self._attachments.get(mac))
+            if record is not None and record != self._attachments.get(mac):
+                await self._save_attachments({**self._attachments, mac: record})
 
-    async def forget_attachment(self, mac: MacAddress) -> None:
-        """The attachment has expired."""
-        if self._attachments.pop(mac, None) is not None:
-            await self._save_attachments()
+    async def forget_attachments(self, is_over: Callable[[AttachmentRecord], bool]) -> None:
+        """Forget those of which that is true when it is their turn."""
+        async with self._turn:
+            left = {mac: each for mac, each in self._attachments.items() if not is_over(each)}
+            if len(left) < len(self._attachments):
+                await self._save_attachments(left)
 
-    async def forget_attachments_of(self, arn: TaskArn) -> None:
-        """The task has ended: its interfaces are no longer ours."""
-        left = {mac: each for mac, each in self._attachments.items() if each.task_arn != arn}
-        if len(left) < len(self._attachments):
-            self._attachments = left
-            await self._save_attachments()
-
-    async def _save_attachments(self) -> None:
-        await self._documents.save(_ATTACHMENTS, attachments_document(self.attachments()))
+    async def _save_attachments(self, records: dict[MacAddress, AttachmentRecord]) -> None:
+        await self._documents.save(_ATTACHMENTS, attachments_document(tuple(records.values())))
+        self._attachments = records
 
     # -- within --------------------------------------------------------------------------------
 
@@ -158,24 +167,20 @@ class Store:
             record = read_task_record(document)
             self._tasks[record.arn] = record
         else:
-            log.warning("record.unusable", record=name, problem="no document of this agent")
+            log.warning("record.unknown", record=name)
 
     async def _forget_old_tasks(self) -> None:
-        ended = sorted(
-            ((each.ended_at, arn) for arn, each in self._tasks.items() if each.ended_at is not None),
-            reverse=True,
-        )
-        now = self._clock.now()
-        for number, (ended_at, arn) in enumerate(ended):
-            if number >= REMEMBERED_AT_MOST or now - ended_at > REMEMBERED_FOR:
-                del self._tasks[arn]
-                await self._documents.forget(_name(arn))
+        async with self._turn:
+            now = self._clock.now()
+            ended = sorted(
+                ((each.ended_at, arn) for arn, each in self._tasks.items() if each.ended_at is not None),
+                reverse=True,
+            )
+            for number, (ended_at, arn) in enumerate(ended):
+                if number >= REMEMBERED_AT_MOST or now - ended_at > REMEMBERED_FOR:
+                    await self._documents.forget(_name(arn))
+                    del self._tasks[arn]
 
 
 def _name(arn: TaskArn) -> str:
     return f"{_TASK}{task_id(arn)}"
-
-
-def changed_instance(record: InstanceRecord | None, **fields: Any) -> InstanceRecord:
-    """The record with other values, or a first one (then ``cluster`` is needed)."""
-    return InstanceRecord(**fields) if record is None else replace(record, **fields)

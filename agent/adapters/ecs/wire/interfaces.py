@@ -88,14 +88,12 @@ def read_interface(eni: Fields) -> ElasticNetworkInterface:
     )
 
 
-def network_interface(
-    eni: ElasticNetworkInterface, expires_at: datetime, subnet_id: str = ""
-) -> NetworkInterface:
-    """The interface as a task's own. ``subnet_id`` is not on the wire; it only serves to be shown."""
+def network_interface(eni: ElasticNetworkInterface, expires_at: datetime) -> NetworkInterface:
+    """The interface as a task's own. Its subnet is not on the wire, and only serves to be shown."""
     return NetworkInterface(
         attachment_arn=eni.attachment_arn,
         eni_id=eni.ec2_id,
-        subnet_id=subnet_id,
+        subnet_id="",
         mac_address=eni.mac_address,
         ipv4_addresses=eni.ipv4_addresses,
         gateways=eni.gateways,

@@ -193,11 +193,6 @@ class ErrorMessage:
     name: str
     text: str
 
-    @property
-    def is_inactive(self) -> bool:
-        """Whether this machine is no longer part of the cluster."""
-        return "InactiveInstanceException" in self.name or "InactiveInstanceException" in self.text
-
 
 Message = (
     PayloadMessage

@@ -23,11 +23,6 @@ class News:
     containers: tuple[dict[str, Any], ...]
     told: Told
 
-    @property
-    def is_none(self) -> bool:
-        """Whether everything was said before."""
-        return not self.status and not self.containers
-
 
 def news(report: TaskReport, told: Told) -> News:
     """Compare the view with what was told. A status that was told is never told again, nor a lower one."""

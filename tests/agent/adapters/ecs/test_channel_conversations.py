@@ -64,11 +64,7 @@ def test_a_conversation_that_is_behind_stops_the_reading(jumping):
 def test_connections_are_counted_from_one(jumping):
     world = World(jumping, closing(1000, after=10.0))
     world.live_for(35)
-    assert [conversation.number for conversation in world.conversations] == [1, 2, 3, 4][
-        : len(world.conversations)
-    ]
-    assert len(world.conversations) >= 3
-
+XX
 
 def test_a_failed_dial_does_not_count_as_a_connection(jumping):
     def answer(number):
@@ -78,8 +74,7 @@ def test_a_failed_dial_does_not_count_as_a_connection(jumping):
 
     world = World(jumping, answer)
     world.live_for(10)
-    assert [conversation.number for conversation in world.conversations] == [1]
-
+YY
 
 def test_a_crash_of_the_conversation_costs_the_connection_and_is_logged_with_its_trace(jumping):
     world = World(jumping)

@@ -25,6 +25,7 @@ from agent.adapters.ecs.credentials import DeliveredCredentials
 from agent.adapters.ecs.outbox import Outbox
 from agent.adapters.ecs.records import InstanceRecord
 from agent.adapters.ecs.store import Store
+from agent.model.errors import BackendUnavailable, CredentialsUnavailable
 from agent.model.ids import TaskArn
 from agent.model.report import TaskReport
 from agent.model.spec import PullBehavior
@@ -54,9 +55,13 @@ MAC = ATTACH["message"]["elasticNetworkInterfaces"][0]["macAddress"]
 @dataclass
 class Submitted:
     changes: list[dict[str, Any]] = field(default_factory=list)
+    problems: int = 0
 
     async def submit(self, body: dict[str, Any], *, operation: str = "SubmitTaskStateChange") -> None:
         del operation
+        if self.problems:
+            self.problems -= 1
+            raise BackendUnavailable("away")
         self.changes.append(body)
 
 
@@ -91,6 +96,7 @@ class Stage:
     backend: EcsBackend
     session: ControlSession
     heartbeats: list[None]
+    change: Change
 
     async def hear(self, *messages: dict[str, Any] | str) -> list[dict[str, Any]]:
         """The answers to these messages."""
@@ -112,7 +118,7 @@ async def a_stage(documents: MemoryDocuments | None = None):
     store = Store(documents, clock, change)
     await store.open()
     if store.instance is None:
-        await store.save_instance(InstanceRecord("demo", "arn:instance"))
+        await store.update_instance(lambda _: InstanceRecord("demo", "arn:instance"))
     submitted, interfaces, heartbeats = Submitted(), FakeInterfaces(), []
     credentials = DeliveredCredentials(clock)
     outbox = Outbox(submitted, store, clock, cluster="demo")
@@ -129,7 +135,7 @@ async def a_stage(documents: MemoryDocuments | None = None):
     session = ControlSession(assignments, attachments, clock, heartbeat=lambda: heartbeats.append(None))
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(outbox.run()), group.create_task(attachments.run())]
-        backend = EcsBackend(assignments, outbox, change)
+        backend = EcsBackend(assignments, outbox, credentials, change)
         yield Stage(
             clock,
             documents,
@@ -141,6 +147,7 @@ async def a_stage(documents: MemoryDocuments | None = None):
             backend,
             session,
             heartbeats,
+            change,
         )
         for each in running:
             each.cancel()
@@ -225,6 +232,27 @@ class TestPayloads:
                 ]
             assert "message.failed" in [line["event"] for line in lines]
 
+    @pytest.mark.parametrize("messages", [(PAYLOAD,), (PAYLOAD, STOP)], ids=["run", "stop"])
+    async def test_what_could_not_be_kept_counts_when_it_is_sent_again(self, messages):
+        *before, last = messages
+        async with a_stage() as stage:
+            await stage.hear(*before)
+            changed = stage.change.next
+            stage.documents.failures = 1
+            assert await stage.hear(last) == []
+            assert not changed.is_set()
+            assert kinds(await stage.hear(last))[0] == "AckRequest"
+            assert changed.is_set()
+        async with a_stage(stage.documents) as again:
+            assert again.wanted() == stage.wanted() == {ARN: None if last is PAYLOAD else ""}
+
+    async def test_a_manifest_that_could_not_be_kept_counts_when_it_is_sent_again(self):
+        async with a_stage() as stage:
+            stage.documents.failures = 1
+            assert await stage.hear(manifest(10)) == []
+            assert kinds(await stage.hear(manifest(10))) == ["AckRequest"]
+            assert stage.assignments.wanted().complete
+
     async def test_an_order_to_stop_has_no_reason_of_ours(self):
         async with a_stage() as stage:
             await stage.hear(PAYLOAD)
@@ -274,6 +302,36 @@ class TestPayloads:
             assert stage.wanted() == {ARN: None}
             assert stage.submitted.changes == []
 
+    async def test_a_task_that_is_understood_and_cannot_run_is_told_also_after_a_crash(self):
+        bad = copy.deepcopy(PAYLOAD)
+        container = bad["message"]["tasks"][0]["containers"][0]
+        container["dependsOn"] = [{"containerName": "nobody", "condition": "START"}]
+        async with a_stage() as stage:
+            stage.submitted.problems = 1000
+            assert kinds(await stage.hear(bad))[0] == "AckRequest"
+            assert stage.wanted() == {}
+        async with a_stage(stage.documents) as again:
+            await asyncio.sleep(0.01)
+            (change,) = again.submitted.changes
+            assert (change["task"], change["status"]) == (ARN, "STOPPED")
+            assert change["reason"].startswith("TaskDependencyError")
+            assert again.store.tasks() == ()
+            assert kinds(await again.hear(bad)) == ["AckRequest"]
+            assert len(again.submitted.changes) == 1
+
+    async def test_a_task_that_this_version_cannot_read_any_more_can_still_be_stopped(self):
+        async with a_stage() as stage:
+            await stage.hear(PAYLOAD)
+        (name,) = [each for each in stage.documents.documents if each.startswith("task-")]
+        stage.documents.documents[name]["payload"]["networkMode"] = "from the future"
+        async with a_stage(stage.documents) as again:
+            await again.hear(manifest(10, ARN))
+            assert not again.assignments.wanted().complete, "it may run, and must not be stopped for that"
+            assert kinds(await again.hear(STOP)) == ["AckRequest"]
+            await asyncio.sleep(0.01)
+            assert [each["status"] for each in again.submitted.changes] == ["STOPPED"]
+            assert again.assignments.wanted().complete
+
     @pytest.mark.parametrize("missing", ["messageId", "clusterArn", "containerInstanceArn"])
     async def test_a_message_without_an_address_is_dropped_in_silence(self, missing):
         bad = copy.deepcopy(PAYLOAD)
@@ -300,6 +358,28 @@ class TestCredentials:
             }
             held = await stage.credentials.for_role(role, ARN)
             assert held.access_key_id == refresh["message"]["roleCredentials"]["accessKeyId"]
+
+    async def test_a_repeated_payload_brings_them_under_the_id_that_the_containers_know(self):
+        again = copy.deepcopy(PAYLOAD)
+        again["message"]["tasks"][0]["roleCredentials"] |= {
+            "credentialsId": "new",
+            "accessKeyId": "EXAMPLEKEYID9",
+        }
+        async with a_stage() as stage:
+            await stage.hear(PAYLOAD)
+            role = stage.assignments.wanted().tasks[0].spec.task_role
+            await stage.hear(again)
+            assert (await stage.credentials.for_role(role, ARN)).access_key_id == "EXAMPLEKEYID9"
+
+    async def test_those_that_come_while_a_task_goes_down_do_not_outlive_it(self):
+        async with a_stage() as stage:
+            await stage.hear(PAYLOAD)
+            role = stage.assignments.wanted().tasks[0].spec.task_role
+            await stage.credentials.forget(ARN)
+            await stage.hear(PAYLOAD)
+            await stage.backend.report(TaskReport(ARN, TaskStatus.STOPPED, ()))
+            with pytest.raises(CredentialsUnavailable):
+                await stage.credentials.for_role(role, ARN)
 
     async def test_those_of_an_unknown_task_are_not_acknowledged(self):
         async with a_stage() as stage:
@@ -389,7 +469,9 @@ class TestManifests:
             await stage.hear(manifest(10))
             assert await stage.hear(manifest(10), manifest(9)) == []
         async with a_stage(stage.documents) as again:
+            assert not again.assignments.wanted().complete
             assert await again.hear(manifest(10)) == []
+            assert again.assignments.wanted().complete, "the list is the same as before"
             assert kinds(await again.hear(manifest(11))) == ["AckRequest"]
 
     async def test_one_that_is_older_than_the_newest_payload_is_dropped(self):

@@ -70,7 +70,7 @@ async def test_another_task_does_not_get_them(delivered, clock):
 
 async def test_a_new_id_of_the_cluster_serves_the_containers_that_know_the_old_one(delivered, clock):
     delivered.put(task_arn(), some(clock))
-    delivered.put(task_arn(), some(clock, "two", key="EXAMPLEKEYID2"), also_as="one")
+    delivered.put(task_arn(), some(clock, "two", key="EXAMPLEKEYID2"), known_as="one")
     assert (await delivered.for_role(ROLE, task_arn())).access_key_id == "EXAMPLEKEYID2"
 
 

@@ -256,7 +256,7 @@ class TestFlights:
         assert len(looks.befores) == 2
 
     def test_a_look_is_given_a_minute(self) -> None:
-        assert PATIENCE == timedelta(seconds=60)
+        assert timedelta(seconds=60) == PATIENCE
 
     async def test_a_source_that_always_hangs_costs_a_few_threads_only(self, clock, looks) -> None:
         keys = InstanceKeys(clock, look=looks, limit=timedelta(seconds=0.02), patience=timedelta(0))

@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,10 +10,10 @@ import pytest
 
 from agent.adapters.ecs.attachments import Attachments
 from agent.adapters.ecs.change import Change
-from agent.adapters.ecs.outbox import Outbox
+from agent.adapters.ecs.outbox import REFUSALS_REMEMBERED, Outbox
 from agent.adapters.ecs.records import AttachmentRecord, TaskRecord
 from agent.adapters.ecs.store import Store
-from agent.model.errors import BackendUnavailable, ReportRejected
+from agent.model.errors import BackendUnavailable, CheckpointFailed, ReportRejected
 from agent.model.ids import MacAddress
 from agent.model.report import ContainerReport, TaskReport
 from agent.model.status import TaskStatus
@@ -98,7 +98,7 @@ def an_attachment(clock, owner: str = task_arn(), *, seconds: float = 300) -> At
 def test_each_status_is_told_once_also_after_a_restart(jumping):
     async def story():
         async with a_stage(jumping.clock) as stage:
-            await stage.store.save_task(a_task())
+            await stage.store.update_task(task_arn(), lambda _: a_task())
             for _ in range(2):
                 await stage.outbox.report(a_report(RUNNING, app=RUNNING))
         async with a_stage(jumping.clock, stage.documents) as again:
@@ -116,7 +116,7 @@ def test_each_status_is_told_once_also_after_a_restart(jumping):
 def test_what_is_not_accepted_is_told_again_by_the_reporter(jumping):
     async def story():
         async with a_stage(jumping.clock) as stage:
-            await stage.store.save_task(a_task())
+            await stage.store.update_task(task_arn(), lambda _: a_task())
             stage.submitter.problems = [BackendUnavailable("throttled")]
             with pytest.raises(BackendUnavailable):
                 await stage.outbox.report(a_report(RUNNING, app=RUNNING))
@@ -129,7 +129,7 @@ def test_what_is_not_accepted_is_told_again_by_the_reporter(jumping):
 def test_what_will_never_be_accepted_is_dropped_and_the_next_is_told(jumping):
     async def story():
         async with a_stage(jumping.clock) as stage:
-            await stage.store.save_task(a_task())
+            await stage.store.update_task(task_arn(), lambda _: a_task())
             stage.submitter.problems = [ReportRejected("poison")]
             with pytest.raises(ReportRejected):
                 await stage.outbox.report(a_report(RUNNING, app=RUNNING))
@@ -143,7 +143,7 @@ def test_what_will_never_be_accepted_is_dropped_and_the_next_is_told(jumping):
 def test_container_news_alone_wait_for_the_next_news_of_their_task(jumping):
     async def story():
         async with a_stage(jumping.clock) as stage:
-            await stage.store.save_task(a_task())
+            await stage.store.update_task(task_arn(), lambda _: a_task())
             await stage.outbox.report(a_report(PENDING, app=RUNNING, late=PENDING))
             assert stage.submitter.accepted == []
             await stage.outbox.report(a_report(RUNNING, app=RUNNING, late=RUNNING))
@@ -157,7 +157,7 @@ def test_container_news_alone_wait_for_the_next_news_of_their_task(jumping):
 def test_container_news_leave_by_themselves_within_half_a_minute(jumping, is_restarted):
     async def story():
         async with a_stage(jumping.clock) as stage:
-            await stage.store.save_task(a_task())
+            await stage.store.update_task(task_arn(), lambda _: a_task())
             await stage.outbox.report(a_report(RUNNING, app=RUNNING, side=RUNNING))
             await stage.outbox.report(a_report(RUNNING, app=RUNNING, side=STOPPED))
             if not is_restarted:
@@ -175,7 +175,7 @@ def test_container_news_leave_by_themselves_within_half_a_minute(jumping, is_res
 def test_flushed_news_are_not_told_again_and_wait_out_an_outage(jumping):
     async def story():
         async with a_stage(jumping.clock) as stage:
-            await stage.store.save_task(a_task())
+            await stage.store.update_task(task_arn(), lambda _: a_task())
             await stage.outbox.report(a_report(RUNNING, app=RUNNING, side=RUNNING))
             await stage.outbox.report(a_report(RUNNING, app=RUNNING, side=STOPPED))
             stage.submitter.problems = [BackendUnavailable("away")] * 3
@@ -272,7 +272,7 @@ def test_an_interface_is_told_before_its_task_runs(jumping):
     async def story():
         async with a_stage(jumping.clock) as stage:
             stage.submitter.problems = [BackendUnavailable("throttled")]
-            await stage.store.save_task(a_task())
+            await stage.store.update_task(task_arn(), lambda _: a_task())
             await stage.attachments.announce([an_attachment(jumping.clock)])
             stage.interfaces.appear(MAC)
             await asyncio.sleep(0.01)
@@ -311,7 +311,7 @@ def test_a_refused_task_is_told_once_and_until_it_is_accepted(jumping):
 def test_an_outage_of_a_day_costs_one_call_per_task_in_the_end(jumping):
     async def story():
         async with a_stage(jumping.clock) as stage:
-            await stage.store.save_task(a_task())
+            await stage.store.update_task(task_arn(), lambda _: a_task())
             stage.submitter.problems = [BackendUnavailable("away")] * 100_000
             for status in [RUNNING] * 1000:
                 with pytest.raises(BackendUnavailable):
@@ -334,3 +334,101 @@ def test_errands_share_the_line_with_at_most_ten(jumping):
             return len(stage.submitter.accepted), stage.submitter.most_at_once
 
     assert jumping.run(story()) == (50, 10)
+
+
+def test_an_errand_that_meets_a_bug_or_a_full_disk_ends_nothing_and_is_tried_again(jumping):
+    async def story():
+        async with a_stage(jumping.clock) as stage:
+            stage.submitter.problems = [ValueError("a bug")]
+            stage.outbox.refuse(task_arn(), "UnrecogniedTaskError: Error loading task - x")
+            await asyncio.sleep(5)
+            await stage.attachments.announce([an_attachment(jumping.clock, task_arn(2))])
+            stage.documents.failures = 2
+            stage.interfaces.appear(MAC)
+            await asyncio.sleep(10)
+            (record,) = stage.store.attachments()
+            return stage.submitter.said(), record.is_told
+
+    assert jumping.run(story()) == (["STOPPED", "ATTACHED"], True)
+
+
+def test_the_end_of_a_task_is_one_write(jumping):
+    async def story():
+        async with a_stage(jumping.clock) as stage:
+            await stage.store.update_task(task_arn(), lambda _: a_task())
+            stage.documents.failures = 1
+            with pytest.raises(CheckpointFailed):
+                await stage.outbox.report(a_report(STOPPED, app=STOPPED))
+        async with a_stage(jumping.clock, stage.documents) as again:
+            assert [each.arn for each in again.store.tasks()] == [task_arn()], "nothing was written"
+            await again.outbox.report(a_report(STOPPED, app=STOPPED))
+            return again.store.tasks()
+
+    assert jumping.run(story()) == ()
+
+
+def test_attachments_of_tasks_that_never_come_do_not_pile_up(jumping):
+    async def story():
+        async with a_stage(jumping.clock) as stage:
+            for number in range(50):
+                mac = MacAddress(f"0a:00:00:00:01:{number:02x}")
+                expires_at = jumping.clock.now() + timedelta(minutes=5)
+                await stage.attachments.announce(
+                    [AttachmentRecord(f"a-{number}", mac, task_arn(number), expires_at)]
+                )
+                stage.interfaces.appear(mac)
+                await asyncio.sleep(60)
+            assert stage.submitter.said() == ["ATTACHED"] * 50
+            await asyncio.sleep(400)
+            return stage.store.attachments(), stage.documents.documents["attachments"]["attachments"]
+
+    assert jumping.run(story()) == ((), [])
+
+
+def test_the_attachment_of_a_live_task_is_known_for_as_long_as_the_task(jumping):
+    async def story():
+        async with a_stage(jumping.clock) as stage:
+            await stage.store.update_task(task_arn(), lambda _: a_task())
+            await stage.attachments.announce([an_attachment(jumping.clock)])
+            stage.interfaces.appear(MAC)
+            await asyncio.sleep(3600)
+            assert len(stage.store.attachments()) == 1
+            await stage.outbox.report(a_report(STOPPED, app=STOPPED))
+            return stage.store.attachments()
+
+    assert jumping.run(story()) == ()
+
+
+def test_an_address_that_gets_another_attachment_while_the_old_one_is_told_loses_neither(jumping):
+    async def story():
+        async with a_stage(jumping.clock) as stage:
+            stage.submitter.takes = 1.0
+            await stage.attachments.announce([an_attachment(jumping.clock)])
+            stage.interfaces.appear(MAC)
+            await asyncio.sleep(0.5)
+            newer = replace(an_attachment(jumping.clock, task_arn(2)), arn="arn:newer")
+            await stage.attachments.announce([newer])
+            await asyncio.sleep(5)
+            told = [change["attachments"][0]["attachmentArn"] for change in stage.submitter.accepted]
+            (record,) = stage.store.attachments()
+            return told, record.arn, record.is_told
+
+    assert jumping.run(story()) == (["arn:attachment", "arn:newer"], "arn:newer", True)
+
+
+def test_refusals_that_cannot_be_told_are_bounded(jumping):
+    async def story():
+        async with a_stage(jumping.clock) as stage:
+            stage.submitter.problems = [BackendUnavailable("away")] * 100_000
+            for number in range(REFUSALS_REMEMBERED + 50):
+                stage.outbox.refuse(task_arn(number), "UnrecogniedTaskError: Error loading task - x")
+            stage.submitter.problems.clear()
+            await asyncio.sleep(120)
+            assert len(stage.submitter.accepted) == REFUSALS_REMEMBERED
+            stage.outbox.refuse(
+                task_arn(REFUSALS_REMEMBERED + 1), "UnrecogniedTaskError: Error loading task - x"
+            )
+            await asyncio.sleep(60)
+            return len(stage.submitter.accepted) - REFUSALS_REMEMBERED
+
+    assert jumping.run(story()) == 1

@@ -55,7 +55,7 @@ def refused(jumping, api, **changes):
 
 def test_an_instance_is_registered_at_once(jumping) -> None:
     api = Told(accepted)
-    assert told(jumping, api) == Registered(ARN, "us-west-2a", "fk-cluster")
+    assert told(jumping, api) == Registered(ARN, "us-west-2a")
     assert [(at, operation, attempts) for at, operation, _, attempts in api.calls] == [
         (0, "RegisterContainerInstance", 3)
     ]
@@ -160,7 +160,7 @@ class TestDefaultCluster:
 
     def test_it_is_created_once_and_joined(self, jumping) -> None:
         api = Told(self.MISSING, {"cluster": {"clusterName": "default"}}, accepted)
-        assert told(jumping, api, cluster="default") == Registered(ARN, "us-west-2a", "default")
+        assert told(jumping, api, cluster="default") == Registered(ARN, "us-west-2a")
         names = [(operation, body.get("cluster")) for _, operation, body, _ in api.calls]
         assert names == [
             ("RegisterContainerInstance", "default"), ("CreateCluster", None), ("RegisterContainerInstance", "default"),
@@ -196,5 +196,5 @@ async def test_over_real_http() -> None:
             return stage.server.json(200, accepted(stage.server.got[-1].body))
 
         stage.server.answers = [answer]
-        assert await register(stage.api, facts(), CAPABILITIES) == Registered(ARN, "us-west-2a", "fk-cluster")
+        assert await register(stage.api, facts(), CAPABILITIES) == Registered(ARN, "us-west-2a")
         assert stage.server.got[0].headers["X-Amz-Target"].endswith(".RegisterContainerInstance")

@@ -25,10 +25,10 @@ def read(**changes):
 
 
 def test_an_interface_becomes_the_tasks_own():
-    assert network_interface(read(), NOON, "subnet-1") == NetworkInterface(
+    assert network_interface(read(), NOON) == NetworkInterface(
         attachment_arn="arn:aws:ecs:us-west-2:111122223333:attachment/a1",
         eni_id="eni-1",
-        subnet_id="subnet-1",
+        subnet_id="",
         mac_address=MacAddress("0a:00:00:00:00:01"),
         ipv4_addresses=(IPv4Interface("10.0.1.5/24"), IPv4Interface("10.0.1.6/24")),
         gateways=("10.0.1.1",),

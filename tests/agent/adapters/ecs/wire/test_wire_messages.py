@@ -166,11 +166,10 @@ def test_the_other_messages_are_read():
     )
 
 
-def test_errors_are_read_and_one_of_them_means_that_the_machine_is_out():
-    assert read("ErrorMessage", message="oops") == ErrorMessage("ErrorMessage", "oops")
-    assert not read("ServerException", message="oops").is_inactive
-    assert read("InactiveInstanceException", message=None).is_inactive
-    assert read("ErrorMessage", message="InactiveInstanceException: gone").is_inactive
+@pytest.mark.parametrize("kind", ["ErrorMessage", "ServerException", "InactiveInstanceException"])
+def test_errors_are_read_with_their_name(kind):
+    assert read(kind, message="oops") == ErrorMessage(kind, "oops")
+    assert read(kind, message=None) == ErrorMessage(kind, "")
 
 
 @pytest.mark.parametrize(
