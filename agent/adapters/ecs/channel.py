@@ -156,7 +156,7 @@ class Channel:
         self._change(ChannelState.CONNECTED, None)
         # Not well yet: a peer that takes every connection and closes it at once is out of order.
         well = loop.call_later(self._times.short, self._be_well)
-        conversation = Conversation(session, self._connects, url)
+        conversation = Conversation(session, url)
         try:
             end = await session.run(lambda: self._converse(conversation))
         finally:

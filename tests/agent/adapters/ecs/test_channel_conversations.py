@@ -61,10 +61,17 @@ def test_a_conversation_that_is_behind_stops_the_reading(jumping):
     world.live(story, converse=busy)
 
 
+def numbers(logs):
+    return [line["number"] for line in logs if line["event"] == "channel.connected"]
+
+
 def test_connections_are_counted_from_one(jumping):
     world = World(jumping, closing(1000, after=10.0))
-    world.live_for(35)
-XX
+    with capture_logs() as logs:
+        world.live_for(35)
+    assert len(world.conversations) >= 3
+    assert numbers(logs) == list(range(1, len(world.conversations) + 1))
+
 
 def test_a_failed_dial_does_not_count_as_a_connection(jumping):
     def answer(number):
@@ -73,8 +80,11 @@ def test_a_failed_dial_does_not_count_as_a_connection(jumping):
         return FakeSocket()
 
     world = World(jumping, answer)
-    world.live_for(10)
-YY
+    with capture_logs() as logs:
+        world.live_for(10)
+    assert len(world.conversations) == 1
+    assert numbers(logs) == [1]
+
 
 def test_a_crash_of_the_conversation_costs_the_connection_and_is_logged_with_its_trace(jumping):
     world = World(jumping)
