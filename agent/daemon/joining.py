@@ -19,8 +19,43 @@ from agent.settings import Settings
 
 log = structlog.get_logger()
 
+NO_DATASOURCE = "DataSourceNone"
+"""The word of cloud-init for: nothing was found."""
+
 TAGS_OF_THE_INSTANCE = "ec2_instance"
 """The value of ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM that asks for them."""
+
+
+CLOUD_INIT_RESULT = Path("/run/cloud-init/result.json")
+"""Where cloud-init writes down where it has found what the machine was started with."""
+
+
+def cloud_init_result(path: Path = CLOUD_INIT_RESULT) -> str | None:
+    """What cloud-init says of its work; None where there is none."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+
+
+def check_cloud_init(result: str | None, user_data: str | None) -> None:
+    """Refuse a machine that was started with instructions which cloud-init has missed (ecs-protocol 0.1).
+
+    Raise ``CannotStart``: it would join as something else than it was meant to be.
+    """
+    if result is None or not user_data:
+        return
+    try:
+        source = json.loads(result)["v1"]["datasource"]
+    except (ValueError, KeyError, TypeError):
+        return
+    if source == NO_DATASOURCE:
+        raise CannotStart(
+            "this machine was started with user data, but cloud-init found none of it "
+            f"({CLOUD_INIT_RESULT} says {NO_DATASOURCE}): it is not configured as it was meant to be. Start it "
+            "anew, or run cloud-init again",
+            is_final=True,
+        )
 
 
 async def gather_facts(
