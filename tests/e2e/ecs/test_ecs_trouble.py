@@ -9,6 +9,7 @@ import pytest
 
 from tests.e2e.agent_process import eventually
 from tests.e2e.ecs.cluster import Cluster, EcsAgent, a_task, job, web
+from tests.e2e.ecs.conftest import connected
 from tests.e2e.inside import Containers
 from tests.fakes.ecs.control_plane import ControlPlane
 from tests.fakes.ecs.faults import (
@@ -33,9 +34,21 @@ UNREADABLE = "UnrecogniedTaskError: Error loading task - "
 ENDS = "trap 'exit 6' TERM; while :; do sleep 0.05; done"
 
 
+FEW = 3
+
+
 @pytest.fixture(autouse=True)
-def healed(control: ControlPlane, agent: EcsAgent) -> Iterator[None]:
-    """After each test: nothing is spoiled any more, and the agent is well and was never restarted."""
+def healed(agent: EcsAgent, cluster: Cluster, control: ControlPlane) -> Iterator[None]:
+    """After each test: nothing is spoiled any more, and the agent is well and has not ended.
+
+    An agent that was cut off more than a few times waits longer and longer before it connects again, as it
+    should. The next test begins with another one.
+    """
+    shakes = control.handshakes("acs")
+    began = max(number for number, each in enumerate(shakes) if each.query["sendCredentials"] == "true")
+    if len(shakes) - began > FEW:
+        assert agent.stop() == 0
+        connected(agent, cluster)
     pid = agent.pid
     yield
     control.faults.heal()
