@@ -4,7 +4,6 @@ import asyncio
 import json
 import uuid
 from pathlib import Path
-from pathlib import Path
 
 import structlog
 
@@ -28,16 +27,18 @@ NO_DATASOURCE = "DataSourceNone"
 TAGS_OF_THE_INSTANCE = "ec2_instance"
 """The value of ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM that asks for them."""
 
-
 CLOUD_INIT_RESULT = Path("/run/cloud-init/result.json")
 """Where cloud-init writes down where it has found what the machine was started with."""
 
 
 def cloud_init_result(path: Path = CLOUD_INIT_RESULT) -> str | None:
-    """What cloud-init says of its work; None where there is none."""
+    """What cloud-init says of its work; None where it says nothing, or nothing that can be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        log.warning("cloud_init.doubted", path=str(path), problem=error.strerror or type(error).__name__)
         return None
 
 
@@ -50,54 +51,13 @@ def check_cloud_init(result: str | None, user_data: str | None) -> None:
         return
     try:
         source = json.loads(result)["v1"]["datasource"]
-    except (ValueError, KeyError, TypeError):
-        return
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return  # half written, or not cloud-init's (ecs-protocol 0.1: go on)
     if source == NO_DATASOURCE:
         raise CannotStart(
             "this machine was started with user data, but cloud-init found none of it "
             f"({CLOUD_INIT_RESULT} says {NO_DATASOURCE}): it is not configured as it was meant to be. Start "
             "it anew, or run cloud-init again",
-            is_final=True,
-        )
-
-
-CLOUD_INIT_RESULT = Path("/run/cloud-init/result.json")
-"""Where cloud-init writes down how it went (ecs-protocol 0.1)."""
-
-_NO_SOURCE = "DataSourceNone"
-"""What cloud-init calls the place that user data came from when it found none."""
-
-
-def cloud_init_result(path: Path = CLOUD_INIT_RESULT) -> str | None:
-    """What cloud-init wrote down, or None: it does not run here, or has not ended, or cannot be read."""
-    try:
-        return path.read_text(errors="replace")
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        log.warning("cloud_init.doubted", path=str(path), problem=error.strerror or type(error).__name__)
-        return None
-
-
-def check_cloud_init(result: str | None, user_data: str | None) -> None:
-    """Raise ``CannotStart`` if cloud-init came too early for the user data that there is.
-
-    ``result``: text of cloud-init's result. The machine was then not set up as its user data wants it, and
-    should not take tasks: only another boot of it helps (ecs-protocol 0.1, step 3). Without user data, and
-    without a result that can be understood, there is nothing to object to.
-    """
-    if not user_data or result is None:
-        return
-    try:
-        document = json.loads(result)
-    except (ValueError, RecursionError):
-        return  # half written, or not cloud-init's
-    outcome = document.get("v1") if isinstance(document, dict) else None
-    if isinstance(outcome, dict) and outcome.get("datasource") == _NO_SOURCE:
-        raise CannotStart(
-            f"cloud-init found no user data (v1.datasource is {_NO_SOURCE}), but the instance metadata service "
-            "has some: this machine was not set up as it was meant to be; expected a boot at which cloud-init "
-            "reaches the metadata service",
             is_final=True,
         )
 
