@@ -1,7 +1,8 @@
-"""Static logins to private registries (ecs-protocol 5.11): checked, and no word of theirs in a message."""
+"""Static logins to private registries (ecs-protocol 5.11): their shape, and no word of theirs in a message.
 
-import base64
-import binascii
+What is inside of an ``auth`` is read where the logins are used, at the start as well.
+"""
+
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,6 +17,8 @@ def check_logins(kind: str, text: str) -> None:
     """
     expected, problem_of = _SHAPES[kind]
     entries = _entries(text)
+    if isinstance(entries.get("auths"), Mapping):
+        raise BadValue(f"{expected}; leave 'auths' and its braces out")
     for number, (registry, entry) in enumerate(entries.items(), start=1):
         problem = "has no registry" if not registry.strip() else problem_of(entry)
         if problem is not None:
@@ -32,14 +35,7 @@ def _problem_of_docker(entry: object) -> str | None:
 def _problem_of_dockercfg(entry: object) -> str | None:
     if not isinstance(entry, Mapping):
         return "is no object"
-    auth = entry.get("auth")
-    if not isinstance(auth, str) or not auth:
-        return "has no auth"
-    try:
-        name, colon, _ = base64.b64decode(auth, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
-        return "has an auth that is no base64 of name:password"
-    return None if name and colon else "has an auth that is no base64 of name:password"
+    return None if _is_filled(entry.get("auth")) else "has no auth"
 
 
 _DOCKER = (

@@ -1,5 +1,6 @@
 """Logins that the operator wrote down: ``ECS_ENGINE_AUTH_TYPE`` and ``ECS_ENGINE_AUTH_DATA``.
 
+The settings have checked their shape by the same rules; what ``auth`` holds is decoded, and judged, here.
 Errors count the entries, because even the name of a registry may be a password in the wrong place.
 """
 
@@ -48,7 +49,7 @@ def static_logins(kind: str | None, data: str | None) -> StaticLogins:
     read = _plain if kind == "docker" else _encoded
     return StaticLogins(
         {
-            registry_prefix(registry): read(f"{_DATA}, entry {number}", entry)
+            _registry(f"{_DATA}, entry {number}", registry): read(f"{_DATA}, entry {number}", entry)
             for number, (registry, entry) in enumerate(entries.items(), start=1)
         }
     )
@@ -62,11 +63,17 @@ def _object(data: str) -> Mapping[str, Any]:
     except ValueError as error:
         # The error itself carries the whole text, so it must not become a cause.
         place = f" (not JSON from character {getattr(error, 'pos', 0)} on)"
-    if not isinstance(entries, dict):
+    if not isinstance(entries, dict) or not entries:
         raise _bad(f'{_DATA}: expected a JSON object such as {{"https://registry.example": {{…}}}}{place}')
     if isinstance(entries.get("auths"), dict):
         raise _bad(f"{_DATA}: expected registries, leave 'auths' and its braces out")
     return entries
+
+
+def _registry(where: str, registry: str) -> str:
+    if not registry.strip():
+        raise _bad(f"{where}: the registry is missing, expected a name such as https://registry.example")
+    return registry_prefix(registry)
 
 
 def _plain(where: str, entry: Any) -> RegistryLogin:

@@ -7,6 +7,8 @@ import pytest
 from agent.adapters.aws.static_logins import StaticLogins, static_logins
 from agent.model.credentials import RegistryLogin
 from agent.model.errors import CannotStart
+from agent.settings.kinds import BadValue
+from agent.settings.logins import check_logins
 
 SECRET = "fake-secret-of-the-registry"
 
@@ -87,6 +89,33 @@ def test_what_is_wrong_is_named_and_never_shown(kind, data, words):
     told = "".join(traceback.format_exception(caught.value)) + repr(hidden and vars(hidden))
     assert SECRET not in told
     assert encoded()["auth"] not in told
+
+
+@pytest.mark.parametrize("kind", ["docker", "dockercfg"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        "",
+        "not JSON",
+        *map(json.dumps, (None, [], 7, "text", {}, {"r.example": None}, {"r.example": []})),
+        *map(json.dumps, ({"auths": {"r.example": encoded()}}, {"auths": {"r.example": plain()}})),
+        *map(json.dumps, ({"": {**plain(), **encoded()}}, {" ": {**plain(), **encoded()}})),
+        *map(json.dumps, ({"r.example": plain()}, {"r.example": encoded()})),
+        *map(json.dumps, ({"r.example": plain(username="")}, {"r.example": plain(password=7)})),
+        *map(json.dumps, ({"r.example": {"auth": ""}}, {"r.example": {"auth": None}})),
+        json.dumps({"r.example": {**plain(), **encoded()}, "s.example": {"username": "u"}}),
+        json.dumps({"r.example": {**plain(), **encoded("tester:padded\0\0")}}),
+    ],
+)
+def test_the_settings_take_the_same_shapes(kind, data):
+    def is_taken(read, error):
+        try:
+            read(kind, data)
+        except error:
+            return False
+        return True
+
+    assert is_taken(check_logins, BadValue) is is_taken(static_logins, CannotStart)
 
 
 def test_passwords_do_not_show():
