@@ -21,14 +21,14 @@ from agent.settings import Settings
 
 log = structlog.get_logger()
 
+CLOUD_INIT_RESULT = Path("/run/cloud-init/result.json")
+"""Where cloud-init writes down where it has found what the machine was started with."""
+
 NO_DATASOURCE = "DataSourceNone"
 """The word of cloud-init for: nothing was found."""
 
 TAGS_OF_THE_INSTANCE = "ec2_instance"
 """The value of ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM that asks for them."""
-
-CLOUD_INIT_RESULT = Path("/run/cloud-init/result.json")
-"""Where cloud-init writes down where it has found what the machine was started with."""
 
 
 def cloud_init_result(path: Path = CLOUD_INIT_RESULT) -> str | None:
