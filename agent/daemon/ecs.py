@@ -137,6 +137,10 @@ class EcsControl:
             store = Store(documents, around.clock, tasks_changed)
             await store.open()
             machine = await metadata.identity()
+            if machine is None and store.instance is not None and store.instance.ec2_instance:
+                # It has told before who this machine is: to go on without it would be to guess.
+                metadata.look_again()
+                machine = await metadata.identity()
             region = settings.region or (machine.region if machine is not None else None)
             if not region:
                 raise CannotStart(
