@@ -34,9 +34,7 @@ class FileDocuments:
 
     async def set_aside(self, name: str, problem: str) -> None:
         """Move it to ``broken/``. Never fails; the log says where it is."""
-        await asyncio.get_running_loop().run_in_executor(
-            self._thread, self._folder.set_aside, name, problem
-        )
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._folder.set_aside, name, problem)
 
     async def forget(self, name: str) -> None:
         """Delete the document; fine if there is none. Raise ``CheckpointFailed``."""
