@@ -47,13 +47,22 @@ def healed(agent: EcsAgent, cluster: Cluster, control: ControlPlane) -> Iterator
     if _cut_off(agent) > FEW:
         assert agent.stop() == 0
         connected(agent, cluster)
+        _excuse_the_lost(cluster)
     pid = agent.pid
     yield
+    if _cut_off(agent):
+        _excuse_the_lost(cluster)
     control.faults.heal()
     control.server.accept_connections()
     assert agent.is_running
     assert agent.pid == pid
     assert not [line for line in agent.lines() if str(line.get("event", "")).endswith(".crashed")]
+
+
+def _excuse_the_lost(cluster: Cluster) -> None:
+    """What a connection took along when it was cut, and the service does not send again."""
+    never_again = ("HeartbeatMessage", "TaskManifestMessage")
+    cluster.refused |= {each.message_id for each in cluster.control.unacked() if each.type in never_again}
 
 
 def _cut_off(agent: EcsAgent) -> int:
