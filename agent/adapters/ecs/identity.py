@@ -48,7 +48,8 @@ def identify(store: Store, *, configured_cluster: str, ec2_instance: str) -> Ide
 async def settle_in(store: Store, identity: Identity) -> None:
     """Remember who this machine is. A new one forgets what was saved. Raise ``CheckpointFailed``."""
     if identity.is_new:
-        log.warning("instance.replaced", current=identity.ec2_instance)
+        saved = store.instance.ec2_instance if store.instance is not None else ""
+        log.warning("instance.replaced", saved=saved, current=identity.ec2_instance)
         await store.forget_everything()
 
     def remembered(saved: InstanceRecord | None) -> InstanceRecord:
