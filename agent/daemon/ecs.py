@@ -33,10 +33,12 @@ from agent.adapters.ecs.signing import Signer
 from agent.adapters.ecs.store import Store
 from agent.adapters.ecs.tcs import Telemetry, TelemetrySettings
 from agent.adapters.ecs.wire.capabilities import capabilities
+from agent.adapters.ecs.wire.registration import ReservedTooMuch, offered_memory
 from agent.adapters.ecs.wire.telemetry import Instance, telemetry_url
 from agent.adapters.files.documents import FileDocuments
 from agent.adapters.host.usage import KernelUsage
 from agent.daemon.control import Machine, Site, Surroundings
+from agent.daemon.hardware import memory_mib
 from agent.daemon.joining import abilities, check_cloud_init, cloud_init_result, gather_facts
 from agent.model.channels import ChannelStatus
 from agent.model.errors import CannotStart, CredentialsUnavailable
@@ -133,6 +135,7 @@ class EcsControl:
             )
             documents = FileDocuments(settings.data_directory / "ecs", "records of the cluster")
             undo.push_async_callback(documents.aclose)
+            _check_reserved(settings)
             tasks_changed = Change()
             store = Store(documents, around.clock, tasks_changed)
             await store.open()
@@ -336,12 +339,26 @@ class EcsControl:
                 return
 
 
+def _check_reserved(settings: Settings) -> None:
+    """Before anything begins, not at the registration: tasks of before a restart do not wait for that."""
+    try:
+        offered_memory(memory_mib(), settings.reserved_memory)
+    except ReservedTooMuch as error:
+        raise CannotStart(f"ECS_RESERVED_MEMORY: {error}", is_final=True) from error
+
+
 def _kept_in_place(changed: Settings, settings: Settings) -> Settings:
-    """The changed settings, but with the directories that this process has locked by now."""
+    """The changed settings, but with what this process has chosen and locked by now."""
     for warning in changed.warnings:
         if warning not in settings.warnings:
             log.warning("settings.doubted", problem=warning)
-    return replace(changed, data_directory=settings.data_directory, run_directory=settings.run_directory)
+    return replace(
+        changed,
+        backend=settings.backend,
+        data_directory=settings.data_directory,
+        run_directory=settings.run_directory,
+        audit_file=settings.audit_file,
+    )
 
 
 def _revision(machine: Machine) -> str:

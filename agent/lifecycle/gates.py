@@ -197,7 +197,8 @@ def _until_the_start_timeout(
     if since is not None and timeout is not None and condition is not Condition.START:
         until = since + timedelta(seconds=timeout)
     else:
-        until = (since or task.accepted_at) + task.policy.dependency_limit
+        # The time in the queue for room on this machine is nobody's fault, and has no limit of its own.
+        until = (since or task.granted_at or task.accepted_at) + task.policy.dependency_limit
     if task.now >= until:
         detail = f"dependency graph: container ordering dependency [{dependency.name}] for target [{target}] "
         return Never(Reason("CannotStartContainerError", detail + "has timed out."))

@@ -92,7 +92,9 @@ def gather(
     ``env_file`` (a command line option) goes before ``BERTH_ENV_FILE``, that before ``/etc/ecs/ecs.config``.
     """
     of_environment = [
-        Found(name, text.strip(), "the environment", Layer.ENVIRONMENT) for name, text in environ.items()
+        Found(name, text.strip(), "the environment", Layer.ENVIRONMENT)
+        for name, text in environ.items()
+        if name in _NAMES or name not in _JSON_KEYS  # other programs have variables named Cluster, too
     ]
     named = environ.get(ENV_FILE_VARIABLE, "").strip()
     path = env_file or (Path(named) if named else ENV_FILE)

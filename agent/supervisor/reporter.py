@@ -73,7 +73,7 @@ class Reporter:
         """Whether there is nothing more to do for this report."""
         try:
             async with self._slots:
-                await self._backend.report(report)
+                was_asked = await self._backend.report(report)
         except (BackendUnavailable, CheckpointFailed) as error:
             self._health.report("backend", f"reports are not accepted: {error}")
             log.warning("report.delayed", task_arn=report.task_arn, status=report.status, reason=str(error))
@@ -86,7 +86,8 @@ class Reporter:
             log.exception("report.crashed", task_arn=report.task_arn, status=report.status)
             return False
         else:
-            self._health.report("backend", None)
+            if was_asked:
+                self._health.report("backend", None)
         if self._accepted is not None:
             self._accepted(ReportAccepted(self._clock.now(), report))
         return True

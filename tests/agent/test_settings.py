@@ -376,3 +376,12 @@ def test_durations_are_read_as_go_reads_them(text: str, microseconds: int) -> No
 def test_what_go_would_not_take_is_no_duration(text: str) -> None:
     with pytest.raises(BadValue, match="duration"):
         read_duration(text)
+
+
+def test_variables_of_other_programs_are_not_taken_for_keys_of_the_json_file(tmp_path: Path) -> None:
+    """Many programs have a variable named Cluster or DataDir; only the file has such keys."""
+    file = tmp_path / "config.json"
+    file.write_text('{"Cluster": "from-the-file"}')
+    settings = load({"Cluster": "oops", "DataDir": "/oops", "ECS_AGENT_CONFIG_FILE_PATH": str(file)})
+    assert (settings.backend, settings.cluster) == ("ecs", "from-the-file")
+    assert settings.data_directory == load().data_directory

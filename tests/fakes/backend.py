@@ -57,7 +57,7 @@ class FakeBackend:
                 yield before
             before = snapshot
 
-    async def report(self, report: TaskReport) -> None:
+    async def report(self, report: TaskReport) -> bool:
         """Keep the report. Raise ``BackendUnavailable`` while unavailable, ``ReportRejected`` if unknown."""
         await asyncio.sleep(0)
         if self._is_unavailable:
@@ -67,12 +67,13 @@ class FakeBackend:
         self.reports.append(report)
         held = self._latest.get(report.task_arn)
         if held is not None and _RANK[report.status] < _RANK[held.status]:
-            return
+            return True
         self._latest[report.task_arn] = report
         if report.status is TaskStatus.STOPPED and report.task_arn in self._wanted:
             del self._wanted[report.task_arn]
             self._stopped.add(report.task_arn)
             self.announce()
+        return True
 
     # -- the test's side -----------------------------------------------------------------------
 

@@ -118,10 +118,10 @@ def test_a_report_that_meets_a_bug_is_sent_again_and_keeps_no_other_from_being_s
         is_broken = True
         hurt, fine = a_spec(number=1), a_spec(number=2)
 
-        async def report(told: TaskReport) -> None:
+        async def report(told: TaskReport) -> bool:
             if is_broken and told.task_arn == hurt.arn:
                 raise ZeroDivisionError("a bug")
-            await accept(told)
+            return await accept(told)
 
         machine.backend.report = report  # type: ignore[method-assign]
         async with machine.agent():

@@ -145,8 +145,11 @@ class InstanceMetadata:
         return await self.text("meta-data/outpost-arn")
 
     async def user_data(self) -> str | None:
-        """The user data; None also if it is no text, such as what cloud-init takes compressed."""
-        return await self.text("user-data")
+        """The user data; None also if it is no text, such as what cloud-init takes compressed.
+
+        Asked for as the identity is: what it chooses cannot be chosen later.
+        """
+        return await self._asked_again("user-data")
 
     # -- its network ---------------------------------------------------------------------------
 

@@ -50,6 +50,8 @@ _REFUSED = {
     "PidMode": _SHARED,
     "IpcMode": _SHARED,
     "Cgroup": _SHARED,
+    "CgroupnsMode": _SHARED,
+    "UsernsMode": _SHARED,
     "RestartPolicy": _LIFE,
     "AutoRemove": _LIFE,
 }

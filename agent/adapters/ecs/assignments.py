@@ -31,6 +31,7 @@ from agent.adapters.ecs.wire.tasks import (
     without_secrets,
 )
 from agent.model.desired import DesiredTasks, WantedTask
+from agent.model.errors import CheckpointFailed
 from agent.model.ids import MacAddress, TaskArn, task_id
 from agent.model.spec import PullBehavior, TaskSpec
 from agent.model.status import TaskStatus
@@ -71,6 +72,7 @@ class Assignments:
         self._cluster = cluster
         self._pull_behavior = pull_behavior
         self._specs: dict[TaskArn, TaskSpec] = {}
+        self._unusable: set[TaskArn] = set()
         self._manifest: str | None = None
         self._has_manifest = False
         self._sequence = 0
@@ -92,7 +94,9 @@ class Assignments:
                 is_complete = False
                 continue
             tasks.append(WantedTask(spec, STOPPED_BY_CLUSTER if record.stop else None))
-        for gone in self._specs.keys() - {record.arn for record in records}:
+        left = {record.arn for record in records}
+        self._unusable &= left
+        for gone in self._specs.keys() - left:
             del self._specs[gone]
         self._sequence += 1
         return DesiredTasks(self._sequence, complete=is_complete, tasks=tuple(tasks))
@@ -116,7 +120,7 @@ class Assignments:
         """Whether the credentials belong to a task of this machine; then they are kept."""
         arn = TaskArn(message.task_arn)
         record = self._store.task(arn)
-        if record is None or record.is_over:
+        if record is None or record.is_over or record.refusal:
             log.warning("credentials.unwanted", task_arn=arn, role_type=message.role_type)
             return False
         self._put(record, message.role_type, message.credentials)
@@ -188,7 +192,11 @@ class Assignments:
         self._specs[read.spec.arn] = read.spec
         # before the task exists: it may ask for them as soon as it does
         delivered = self._deliver(taken, read)
-        await self._store.update_task(read.spec.arn, lambda known: known or taken)
+        try:
+            await self._store.update_task(read.spec.arn, lambda known: known or taken)
+        except CheckpointFailed:
+            await self._credentials.forget(read.spec.arn)  # they come again, with the task
+            raise
         return delivered
 
     async def _take_again(self, record: TaskRecord, raw: dict[str, Any]) -> list[RoleCredentials]:
@@ -248,9 +256,10 @@ class Assignments:
         self._credentials.put(record.arn, credentials, known_as=_known_id(self._spec(record), role_type))
 
     def _spec(self, record: TaskRecord) -> TaskSpec | None:
-        if record.arn not in self._specs:
+        if record.arn not in self._specs and record.arn not in self._unusable:
             problem = self._problem(record)
             if problem is not None:
+                self._unusable.add(record.arn)
                 log.error("task.unusable", task_id=task_id(record.arn), problem=problem.detail)
         return self._specs.get(record.arn)
 

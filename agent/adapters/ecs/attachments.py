@@ -83,27 +83,29 @@ class Attachments:
         while True:
             try:
                 await self._look_at_all()
+                pause = self._until_next(self._clock.now())
             except CheckpointFailed as error:
-                # They are still known, and are looked at again.
+                # They are still known, and are looked at again; a full disk is not written to all the time.
                 log.error("attachment.kept", reason=str(error))  # noqa: TRY400
-            await asyncio.sleep(self._until_next(self._clock.now()))
+                pause = LOOK_EVERY
+            await asyncio.sleep(pause)
 
     async def _look_at_all(self) -> None:
         now = self._clock.now()
         for record in self._store.attachments():
-            if record.is_told:
-                continue
-            if now < record.expires_at:
+            if not record.is_told and now < record.expires_at:
                 self._look_for(record.mac_address)
-            else:
-                log.warning("attachment.expired", attachment=record.arn, mac_address=record.mac_address)
+        late = [each for each in self._store.attachments() if not each.is_told and now >= each.expires_at]
         await self._store.forget_attachments(lambda each: self._is_over(each, now))
+        for record in late:
+            log.warning("attachment.expired", attachment=record.arn, mac_address=record.mac_address)
 
     def _is_over(self, record: AttachmentRecord, now: datetime) -> bool:
         """Whether nothing will come of it any more: too late, or told and of no task of this machine."""
         if now < record.expires_at:
             return False
-        return not record.is_told or self._store.task(TaskArn(record.task_arn)) is None
+        owner = self._store.task(TaskArn(record.task_arn))
+        return not record.is_told or owner is None or owner.is_over
 
     def _until_next(self, now: datetime) -> float:
         waits = [

@@ -37,10 +37,10 @@ class EcsBackend:
                 yield wanted
             await changed.wait()
 
-    async def report(self, report: TaskReport) -> None:
+    async def report(self, report: TaskReport) -> bool:
         """Tell what is news. Raise ``BackendUnavailable``, ``CheckpointFailed`` or ``ReportRejected``."""
         try:
-            await self._outbox.report(report)
+            return await self._outbox.report(report)
         finally:
             if report.status is TaskStatus.STOPPED:
                 # Delivered again while the task was on its way down: nobody will ask for it any more.

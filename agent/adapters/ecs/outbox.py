@@ -68,22 +68,25 @@ class Outbox:
         self._strangers: dict[TaskArn, Told] = {}
         self._errands: asyncio.Queue[_Errand] = asyncio.Queue()
 
-    async def report(self, report: TaskReport) -> None:
+    async def report(self, report: TaskReport) -> bool:
         """Tell what is news about a task. Container news alone are kept for the next news of their task.
 
-        Raise ``BackendUnavailable``, or ``ReportRejected`` if the cluster will never take it.
+        Whether the cluster was told something just now. Raise ``BackendUnavailable``, ``CheckpointFailed``,
+        or ``ReportRejected`` if the cluster will never take it.
         """
         arn = report.task_arn
         async with self._turn(arn):
             await self._tell_seen(arn)
             record = self._store.task(arn)
             if record is not None and record.is_over:
-                return
+                return False
             found = submissions.news(report, self._told(arn))
             if found.status:
                 await self._tell_status(report, found)
-            elif found.containers:
+                return True
+            if found.containers:
                 await self._store.update_task(arn, lambda known: _holding(known, found))
+            return False
 
     def attachment_seen(self, record: AttachmentRecord) -> None:
         """The attachment's interface has appeared. Tell it as soon as possible, once. Never waits."""
@@ -109,7 +112,11 @@ class Outbox:
         change = submissions.refusal(self._cluster, arn, reason)
 
         async def tell() -> None:
-            await self._submitter.submit(change)
+            try:
+                await self._submitter.submit(change)
+            except ReportRejected:
+                self._refused[arn] = True
+                raise
             self._refused[arn] = True
 
         self._errands.put_nowait(_Errand("refused", tell))
@@ -165,6 +172,8 @@ class Outbox:
             is_wanted = current is not None and current.arn == seen.arn and not current.is_told
             if current is None or not is_wanted or self._clock.now() >= current.expires_at:
                 del self._seen[seen.arn]
+                if not seen.is_told:
+                    log.warning("attachment.untold", attachment=seen.arn, mac_address=seen.mac_address)
                 continue
             if not seen.is_told:
                 await self._tell_attached(current)

@@ -20,6 +20,7 @@ from agent.adapters.ecs.records import (
     read_task_record,
     task_document,
 )
+from agent.model.errors import CheckpointFailed
 from agent.model.ids import MacAddress, TaskArn, task_id
 from agent.ports.clock import Clock
 from agent.ports.documents import Document, DocumentStore
@@ -122,8 +123,7 @@ class Store:
             if before is None or before.stop != record.stop or record.is_over:
                 self._tasks_changed.notify()
         if record.is_over:
-            await self.forget_attachments(lambda each: each.task_arn == arn)
-            await self._forget_old_tasks()
+            await self._tidy_after(arn)
         return record
 
     # -- attachments ---------------------------------------------------------------------------
@@ -155,6 +155,14 @@ class Store:
     async def _save_attachments(self, records: dict[MacAddress, AttachmentRecord]) -> None:
         await self._documents.save(_ATTACHMENTS, attachments_document(tuple(records.values())))
         self._attachments = records
+
+    async def _tidy_after(self, arn: TaskArn) -> None:
+        try:
+            await self.forget_attachments(lambda each: each.task_arn == arn)
+            await self._forget_old_tasks()
+        except CheckpointFailed as error:
+            # The change itself has been made; what is left over is looked at again later.
+            log.warning("record.kept", task_id=task_id(arn), reason=str(error))
 
     # -- within --------------------------------------------------------------------------------
 

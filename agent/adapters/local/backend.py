@@ -185,7 +185,7 @@ class LocalBackend:
         finally:
             self._listeners -= 1
 
-    async def report(self, report: TaskReport) -> None:
+    async def report(self, report: TaskReport) -> bool:
         """Write what the agent says. Raise ``BackendUnavailable`` or ``ReportRejected``."""
         try:
             is_known = await self._store.transact(lambda ledger: self._accept(ledger, report))
@@ -193,6 +193,7 @@ class LocalBackend:
             raise BackendUnavailable(str(failure)) from failure
         if not is_known:
             raise ReportRejected(f"{report.task_arn}: this backend never assigned such a task")
+        return True
 
     async def orphans(self) -> tuple[str, ...]:
         """The ids of the VPC's interfaces that belong to no task. Raise ``BackendUnavailable``."""

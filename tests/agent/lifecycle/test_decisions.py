@@ -7,6 +7,7 @@ import pytest
 
 from agent.lifecycle.derive import is_steady, report, task_status
 from agent.lifecycle.explain import explain
+from agent.lifecycle.gates import NotYet, dependencies_met
 from agent.lifecycle.images import may_use_cached, must_look_first, must_pull
 from agent.lifecycle.names import docker_name, pause_name
 from agent.lifecycle.plan import launched, next_wake, plan
@@ -375,3 +376,11 @@ def test_stopped_containers_are_kept_for_their_logs_and_explained() -> None:
     waits = {wait.subject: wait for wait in explain(task, NOON)}
     assert waits["app"].waits_for == "retention_over"
     assert waits["app"].until == NOON + Policy().retention
+
+
+def test_the_time_in_the_queue_for_room_does_not_count_as_waiting_for_a_dependency() -> None:
+    waits = a_container("web", after={"db": Condition.START})
+    task = replace(a_task(a_container("db"), waits), granted_at=NOON + timedelta(days=2))
+    verdict = dependencies_met(replace(task, now=NOON + timedelta(days=2, seconds=1)), task.container("web"))
+    assert isinstance(verdict, NotYet)
+    assert verdict.until == NOON + timedelta(days=2) + task.policy.dependency_limit

@@ -386,6 +386,8 @@ class ControlPlane:
             if path.startswith("/tcs/"):
                 return await self.tcs.side.answer(request)
             return await self.api.answer(request)
+        except ConnectionError:
+            raise  # the agent has gone while it was being answered
         except Exception as bug:
             # A mistake of the stand-in itself must not look like one of the agent's.
             self.journal.violation(f"the stand-in failed at {time.monotonic():.3f}: {bug!r}")

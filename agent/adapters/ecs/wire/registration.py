@@ -172,13 +172,18 @@ def advice(message: str) -> str:
     return ""
 
 
-def _resources(facts: InstanceFacts) -> list[dict[str, Any]]:
-    memory = facts.total_memory - facts.reserved_memory
-    if memory < 0:
+def offered_memory(total: int, reserved: int) -> int:
+    """MiB that tasks may use. Raise ``ReservedTooMuch`` in the words of ecs-protocol 1.3.1."""
+    if reserved > total:
         raise ReservedTooMuch(
             "api register-container-instance: reserved memory is higher than available memory on the host, "
-            f"total memory: {facts.total_memory}, reserved: {facts.reserved_memory}"
+            f"total memory: {total}, reserved: {reserved}"
         )
+    return total - reserved
+
+
+def _resources(facts: InstanceFacts) -> list[dict[str, Any]]:
+    memory = offered_memory(facts.total_memory, facts.reserved_memory)
     return [
         {"name": "CPU", "type": "INTEGER", "integerValue": facts.cpu_units},
         {"name": "MEMORY", "type": "INTEGER", "integerValue": memory},

@@ -432,3 +432,80 @@ def test_refusals_that_cannot_be_told_are_bounded(jumping):
             return len(stage.submitter.accepted) - REFUSALS_REMEMBERED
 
     assert jumping.run(story()) == 1
+
+
+def test_a_disk_that_stays_full_is_not_written_to_all_the_time(jumping):
+    async def story():
+        async with a_stage(jumping.clock) as stage:
+            await stage.attachments.announce([an_attachment(jumping.clock, seconds=5)])
+            tried = []
+            save = stage.documents.save
+
+            async def counted(name, document):
+                tried.append(name)
+                await save(name, document)
+
+            stage.documents.save, stage.documents.is_full = counted, True
+            await asyncio.sleep(600)
+            stage.documents.is_full = False
+            await asyncio.sleep(60)
+            return len(tried), stage.store.attachments()
+
+    tries, left = jumping.run(story())
+    assert tries <= 25
+    assert left == ()
+
+
+def test_refusals_that_will_never_be_accepted_make_room_for_others(jumping):
+    async def story():
+        async with a_stage(jumping.clock) as stage:
+            stage.submitter.problems = [ReportRejected("no such task")] * REFUSALS_REMEMBERED
+            for number in range(REFUSALS_REMEMBERED):
+                stage.outbox.refuse(task_arn(number), "UnrecogniedTaskError: Error loading task - x")
+            await asyncio.sleep(60)
+            stage.outbox.refuse(task_arn(REFUSALS_REMEMBERED), "UnrecogniedTaskError: Error loading task - x")
+            await asyncio.sleep(1)
+            return stage.submitter.said()
+
+    assert jumping.run(story()) == ["STOPPED"]
+
+
+def test_only_what_was_told_says_that_the_cluster_answers(jumping):
+    async def story():
+        async with a_stage(jumping.clock) as stage:
+            await stage.store.update_task(task_arn(), lambda _: a_task())
+            return [
+                await stage.outbox.report(a_report(status, app=container))
+                for status, container in (
+                    (PENDING, PENDING),
+                    (PENDING, RUNNING),
+                    (RUNNING, RUNNING),
+                    (RUNNING, RUNNING),
+                )
+            ]
+
+    assert jumping.run(story()) == [False, False, True, False]
+
+
+def test_what_cannot_be_tidied_after_the_end_of_a_task_is_tidied_later(jumping):
+    async def story():
+        async with a_stage(jumping.clock) as stage:
+            await stage.store.update_task(task_arn(), lambda _: a_task())
+            await stage.attachments.announce([an_attachment(jumping.clock)])
+            stage.interfaces.appear(MAC)
+            await asyncio.sleep(1)
+            save = stage.documents.save
+
+            async def failing(name, document):
+                if name == "attachments":
+                    raise CheckpointFailed("cannot write attachments: Input/output error")
+                await save(name, document)
+
+            stage.documents.save = failing
+            await stage.outbox.report(a_report(STOPPED, app=STOPPED))
+            assert stage.store.tasks() == ()
+            stage.documents.save = save
+            await asyncio.sleep(400)
+            return stage.store.attachments()
+
+    assert jumping.run(story()) == ()
