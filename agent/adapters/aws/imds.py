@@ -149,7 +149,8 @@ class InstanceMetadata:
 
         Asked for as the identity is: what it chooses cannot be chosen later.
         """
-        return await self._asked_again("user-data")
+        text = await self._asked_again("user-data")
+        return (text or "").strip() or None
 
     # -- its network ---------------------------------------------------------------------------
 
