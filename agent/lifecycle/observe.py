@@ -3,12 +3,9 @@
 from dataclasses import replace
 from datetime import datetime
 
-from agent.model.observation import ContainerSnapshot
+from agent.model.observation import KILLED, ContainerSnapshot
 from agent.model.state import Container, Reason, Sandbox
 from agent.model.status import ContainerStatus, Goal, Health, SandboxStatus
-
-KILLED = 137
-"""The exit code of a process that was ended by SIGKILL: 128 + 9."""
 
 
 def sandbox_with(sandbox: Sandbox, snapshot: ContainerSnapshot) -> Sandbox:

@@ -9,6 +9,9 @@ from agent.model.status import Health
 PAUSE_NAME = "~internal~ecs~pause"
 """The container name of every task's pause container (ecs-protocol 5.5)."""
 
+KILLED = 137
+"""The exit code of a process that was ended by SIGKILL: 128 + 9."""
+
 
 @dataclass(frozen=True, slots=True)
 class ContainerSnapshot:

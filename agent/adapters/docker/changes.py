@@ -16,7 +16,7 @@ from agent.adapters.docker.settings import DockerSettings
 from agent.adapters.docker.streams import Stream
 from agent.adapters.docker.translate import own_filter
 from agent.model.errors import RuntimeUnavailable
-from agent.model.observation import ContainerSnapshot
+from agent.model.observation import KILLED, ContainerSnapshot
 
 log = structlog.get_logger()
 
@@ -30,6 +30,12 @@ FIRST_PAUSE = timedelta(seconds=0.25)
 LONGEST_PAUSE = timedelta(seconds=5)
 SILENCE = timedelta(seconds=15)
 """How long the stream may be silent before the daemon is asked whether it is still there."""
+
+MARK_PATIENCE = 0.1
+"""Seconds that Docker is given to mark a container that was killed as out of memory, before its end is told.
+
+The mark is heard of later, too, but then the end of its task may have been told without it.
+"""
 
 _AHEAD = 10_000
 
@@ -94,8 +100,16 @@ class Changes:
             if not identity or (action == "start" and self._is_busy(name)):
                 continue  # our own start looks by itself when it ends
             snapshot = await self._inspect(identity)
+            if snapshot is not None and action == "die" and self._may_be_marked_yet(snapshot):
+                await asyncio.sleep(MARK_PATIENCE)
+                snapshot = await self._inspect(identity)
             if snapshot is not None:
                 yield snapshot
+
+    def _may_be_marked_yet(self, snapshot: ContainerSnapshot) -> bool:
+        """Whether nobody that we know of has killed it: perhaps the kernel, and Docker says so later."""
+        was_killed = snapshot.exit_code == KILLED and not snapshot.was_oom_killed
+        return was_killed and not self._is_busy(snapshot.docker_name)
 
     def _stream(self) -> Stream[Mapping[str, Any]]:
         filters = {"type": ["container"], "label": own_filter(self._settings), "event": list(ACTIONS)}
