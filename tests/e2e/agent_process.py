@@ -22,6 +22,15 @@ ENDPOINT = "http://169.254.170.2"
 
 READY_SECONDS = 20.0
 
+TEST_CLUSTERS = "e2e-"
+TEST_NAMESPACES = "berth-e2e-"
+"""How the names of clusters and of VPC namespaces of tests begin; the number of the test process follows."""
+
+
+def vpc_of_run(process: int) -> str:
+    """The addresses of the simulated VPC of this test process."""
+    return f"10.{212 + process % 30}.0.0/16"
+
 
 class Untrue(AssertionError):
     """Something that had to become true did not."""
@@ -86,7 +95,7 @@ class Agent:
     ) -> None:
         place.mkdir(parents=True, exist_ok=True)
         self.place = place
-        self.cluster = (settings or {}).get("ECS_CLUSTER", f"e2e-{os.getpid()}")
+        self.cluster = (settings or {}).get("ECS_CLUSTER", f"{TEST_CLUSTERS}{os.getpid()}")
         self.data = place / "data"
         self.run_directory = place / "run"
         self.log_file = place / "agent.log"
@@ -116,8 +125,8 @@ class Agent:
         """The settings that only this backend has."""
         return {
             "BERTH_BACKEND": "local",
-            "BERTH_VPC_CIDR": f"10.{212 + os.getpid() % 30}.0.0/16",
-            "BERTH_VPC_NAMESPACE": f"berth-e2e-{os.getpid()}",
+            "BERTH_VPC_CIDR": vpc_of_run(os.getpid()),
+            "BERTH_VPC_NAMESPACE": f"{TEST_NAMESPACES}{os.getpid()}",
         }
 
     # -- its life ------------------------------------------------------------------------------

@@ -19,10 +19,12 @@ from agent.adapters.host.plumbing import HostPlumbing
 from agent.adapters.host.rules import FirewallPlan
 from agent.adapters.local.vpc.plan import DEFAULT_VPC_CIDR, default_plan
 from agent.adapters.local.vpc.vpc import DEFAULT_NAMESPACE, SimulatedVpc
-from tests.e2e.agent_process import Agent, eventually
+from tests.e2e.agent_process import TEST_CLUSTERS, TEST_NAMESPACES, Agent, eventually, vpc_of_run
 
 ACCOUNT = "111122223333"
 """The default of BERTH_ACCOUNT_ID: it seeds the ids of the simulated VPC."""
+
+CLUSTER_LABEL = "com.amazonaws.ecs.cluster"
 
 CGROUPS = Path("/sys/fs/cgroup")
 LINKS = Path("/sys/class/net")
@@ -69,7 +71,7 @@ class Baseline:
 
 def remains_of_tasks(docker: APIClient, agent: Agent, before: Things) -> dict[str, list[str]]:
     """What there still is of this agent's tasks, the agent's own things left out."""
-    mine = {"label": [f"com.amazonaws.ecs.cluster={agent.cluster}"]}
+    mine = {"label": [f"{CLUSTER_LABEL}={agent.cluster}"]}
     found = {
         "container": [each["Names"][0] for each in docker.containers(all=True, filters=mine)],
         "volume": [each["Name"] for each in docker.volumes(filters=mine)["Volumes"] or ()],
@@ -111,7 +113,7 @@ def sweep(docker: APIClient, agent: Agent, before: Things) -> None:
     agent.close()
     with contextlib.suppress(subprocess.TimeoutExpired):
         agent.stop()
-    mine = {"label": [f"com.amazonaws.ecs.cluster={agent.cluster}"]}
+    mine = {"label": [f"{CLUSTER_LABEL}={agent.cluster}"]}
     for each in docker.containers(all=True, filters=mine):
         with contextlib.suppress(NotFound):
             docker.remove_container(each["Id"], v=True, force=True)
@@ -123,14 +125,35 @@ def sweep(docker: APIClient, agent: Agent, before: Things) -> None:
 
 
 def tidy(docker: APIClient) -> None:
-    """Take away what an agent without tasks has left. One that runs, or that has tasks, is not touched."""
+    """Take away what an agent without tasks has left, and all that is left of a test run that was cut off.
+
+    An agent that runs, or that has tasks, is not touched.
+    """
     with socket.socket() as asked:
         running = asked.connect_ex(("127.0.0.1", 51678)) == 0
     assert not running, "an agent runs on this machine, and there is room for one only: stop it"
+    _remove_cut_off_runs(docker)
     if (LINKS / "berth0").exists():
         tasks = docker.containers(all=True, filters={"label": ["com.amazonaws.ecs.task-arn"]})
         assert not tasks, f"there are {len(tasks)} containers of an agent's tasks; try: make demo-down"
         asyncio.run(_remove_network(DEFAULT_VPC_CIDR, DEFAULT_NAMESPACE))
+
+
+def _remove_cut_off_runs(docker: APIClient) -> None:
+    """A run that was killed could not clean up. Its cluster and its namespace bear the number of its process."""
+    for each in docker.containers(all=True, filters={"label": [CLUSTER_LABEL]}):
+        if each["Labels"][CLUSTER_LABEL].startswith(TEST_CLUSTERS):
+            docker.remove_container(each["Id"], v=True, force=True)
+            task = each["Labels"]["com.amazonaws.ecs.task-arn"].rsplit("/", 1)[1]
+            for group in (each for each in control_groups() if each.endswith(f"/{task}")):
+                eventually(f"{group} can be removed", partial(_is_removed, Path(group)), seconds=5)
+    for each in docker.volumes(filters={"label": [CLUSTER_LABEL]})["Volumes"] or ():
+        if each["Labels"][CLUSTER_LABEL].startswith(TEST_CLUSTERS):
+            docker.remove_volume(each["Name"])
+    for namespace in _names(NAMESPACES):
+        if namespace.startswith(TEST_NAMESPACES):
+            run = int(namespace.removeprefix(TEST_NAMESPACES))
+            asyncio.run(_remove_network(vpc_of_run(run), namespace))
 
 
 async def _remove_network_of(agent: Agent, before: Things) -> None:

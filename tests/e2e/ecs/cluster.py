@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
-from tests.e2e.agent_process import Agent, eventually
+from tests.e2e.agent_process import TEST_CLUSTERS, Agent, eventually
 from tests.fakes.ecs.control_plane import ControlPlane
 from tests.fakes.ecs.imds import InstanceMetadataStandIn
 from tests.fakes.ecs.links import EniLinks
@@ -54,7 +54,7 @@ class Cluster:
     """
 
     def __init__(self, name: str | None = None) -> None:
-        self.control = ControlPlane(name or f"e2e-{os.getpid()}")
+        self.control = ControlPlane(name or f"{TEST_CLUSTERS}{os.getpid()}")
         self.metadata = InstanceMetadataStandIn()
         self.enis = EniLinks()
         self._expected: list[str] = []
