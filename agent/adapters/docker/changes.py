@@ -102,7 +102,7 @@ class Changes:
             snapshot = await self._inspect(identity)
             if snapshot is not None and action == "die" and self._may_be_marked_yet(snapshot):
                 await asyncio.sleep(MARK_PATIENCE)
-                snapshot = await self._inspect(identity)
+                snapshot = await self._inspect(identity) or snapshot  # it may have been removed by now
             if snapshot is not None:
                 yield snapshot
 
