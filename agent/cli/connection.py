@@ -31,18 +31,22 @@ class KeyPair:
 class Connection:
     """Asks the agent. Every verb raises ``Failure``."""
 
-    def __init__(self, where: Whereabouts, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, where: Whereabouts, environ: Mapping[str, str], *, timeout: float | None = None
+    ) -> None:
         self.where = where
         self._environ = environ
+        self._timeout = TIMEOUT if timeout is None else timeout
 
     @classmethod
-    def find(cls, env_file: str | None = None) -> "Connection":
-        """The agent of this machine, as its settings say."""
+    def find(cls, env_file: str | None = None, *, timeout: float | None = None) -> "Connection":
+        """The agent of this machine, as its settings say. ``timeout``: seconds for an answer."""
         environ = environment()
         try:
-            return cls(Whereabouts.find(environ, Path(env_file) if env_file else None), environ)
+            where = Whereabouts.find(environ, Path(env_file) if env_file else None)
         except BadSettings as error:
             raise Failure(f"the settings are wrong:\n{error}", USAGE) from error
+        return cls(where, environ, timeout=timeout)
 
     def ecs(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """One call of the ECS API."""
@@ -54,7 +58,9 @@ class Connection:
             "Host": urlsplit(keys.endpoint).netloc,
         }
         signed = _signed(keys, headers, body)
-        with _Exchange(keys.endpoint, "POST", "/", body=body, headers=signed, timeout=TIMEOUT) as answer:
+        with _Exchange(
+            keys.endpoint, "POST", "/", body=body, headers=signed, timeout=self._timeout
+        ) as answer:
             document: dict[str, Any] = _json(answer, keys.endpoint)
             if answer.status != http.client.OK:
                 raise _ecs_failure(answer.status, document)
@@ -88,7 +94,7 @@ class Connection:
 
     def get(self, path: str, **query: str | int | None) -> Any:
         """One answer of the introspection API, as JSON."""
-        with self._asked(path, query, timeout=TIMEOUT) as answer:
+        with self._asked(path, query, timeout=self._timeout) as answer:
             document = _json(answer, self.introspection)
             if answer.status != http.client.OK:
                 raise _refused(answer.status, document, path)
@@ -96,12 +102,17 @@ class Connection:
 
     def health(self) -> dict[str, Any]:
         """What ``/health`` says, well or not."""
-        with self._asked("/health", {}, timeout=TIMEOUT) as answer:
+        with self._asked("/health", {}, timeout=self._timeout) as answer:
             document: dict[str, Any] = _json(answer, self.introspection)
             # 503 is how health says that something is wrong; its body says what
             if answer.status not in (http.client.OK, http.client.SERVICE_UNAVAILABLE):
                 raise _refused(answer.status, document, "/health")
         return document
+
+    def head(self, path: str) -> int:
+        """The HTTP status of an answer of the introspection API."""
+        with _Exchange(self.introspection, "HEAD", path, timeout=self._timeout) as answer:
+            return answer.status
 
     def stream(self, path: str, **query: str | int | None) -> Iterator[bytes]:
         """Pieces of an answer of the introspection API, as they come."""
@@ -151,6 +162,7 @@ class _Exchange:
     ) -> None:
         self._base = base
         self._request = (method, path, body, dict(headers or {}))
+        self._timeout = timeout
         parts = urlsplit(base)
         self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
         self._answer: http.client.HTTPResponse | None = None
@@ -162,6 +174,9 @@ class _Exchange:
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
             raise self._failure(error) from error
+        except BaseException:
+            self._connection.close()
+            raise
         return self._answer
 
     def __exit__(self, *_: object) -> None:
@@ -179,7 +194,7 @@ class _Exchange:
                 )
             case TimeoutError():
                 return Failure(
-                    f"the agent did not answer within {TIMEOUT:g} s on {self._base}; its log says more"
+                    f"the agent did not answer within {self._timeout:g} s on {self._base}; its log says more"
                 )
             case _:
                 return Failure(f"cannot talk to the agent on {self._base}: {error}")
@@ -226,6 +241,7 @@ def _refused(status: int, document: Any, path: str) -> Failure:
     return Failure(
         _said(document) or f"the agent answered {status} to {path}",
         codes.get(status, FAILED),
+        status=status,
     )
 
 

@@ -9,6 +9,9 @@ from collections.abc import Callable, Sequence
 from agent import __version__
 from agent.cli.failures import FAILED, OK, USAGE, Failure
 
+LONGEST_CHECK = 25
+"""Seconds for ``berth healthcheck`` (ecs-protocol 0.3)."""
+
 EXIT_CODES = """\
 exit codes:
   0  done                      3  no such task, container or cluster
@@ -73,6 +76,11 @@ def _add_agent_words(words: "argparse._SubParsersAction[argparse.ArgumentParser]
     config.add_argument("--offline", action="store_true", help="do not ask the agent: read the settings here")
     _takes_json(config)
     _takes_json(_word(words, "status", "agent.cli.node:status", "is the agent well, and what runs here"))
+    check = _word(
+        words, "healthcheck", "agent.cli.healthcheck:healthcheck", "exit code 0 if the agent is well"
+    )
+    check.add_argument("--timeout", type=_seconds, default=5, metavar="SECONDS", help="1 to 25 (5)")
+    _takes_json(check)
     _takes_json(_word(words, "leaks", "agent.cli.node:leaks", "what is left of tasks that are gone"))
     _takes_json(_word(words, "version", "agent.cli.node:version", "the version of this command", where=False))
 
@@ -147,6 +155,13 @@ def _takes_json(word: argparse.ArgumentParser) -> None:
 
 def _takes_cluster(word: argparse.ArgumentParser) -> None:
     word.add_argument("--cluster", metavar="NAME", help="another cluster than the agent's own")
+
+
+def _seconds(text: str) -> int:
+    number = _positive(text)
+    if number > LONGEST_CHECK:
+        raise argparse.ArgumentTypeError(f"expected 1 to {LONGEST_CHECK} seconds")
+    return number
 
 
 def _positive(text: str) -> int:

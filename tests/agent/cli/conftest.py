@@ -133,6 +133,10 @@ class StandIn:
                 query = {name: values[0] for name, values in parse_qs(parts.query).items()}
                 self._answer(*stand_in.introspect(parts.path, query))
 
+            def do_HEAD(self) -> None:
+                self.send_response(stand_in.introspect(self.path, {})[0])
+                self.end_headers()
+
             def _answer(self, status: int, document: Any) -> None:
                 self.send_response(status)
                 self.end_headers()
