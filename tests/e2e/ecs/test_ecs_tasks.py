@@ -26,8 +26,8 @@ def network_of(cluster: Cluster, containers: Containers, task: TaskRecord) -> Ne
 def test_everything_about_a_task_goes_over_the_wire_in_the_recorded_order_and_shape(
     agent: EcsAgent, cluster: Cluster, control: ControlPlane, enis: EniLinks, containers: Containers
 ) -> None:
-    task = cluster.announce(a_task(job(FOREVER)), appears=False)
-    announced = control.messages("acs", "AttachTaskNetworkInterfacesMessage", "out")[-1].body["messageId"]
+    task = control.new_task(a_task(job(FOREVER)), enis.plan())
+    announced = control.attach(task.arn)
     control.wait_acked(announced)
     assert task.history == [], "the interface is not here yet"
     enis.appear(task.enis[0])
