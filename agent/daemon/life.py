@@ -14,11 +14,13 @@ from aiohttp import web
 
 from agent import __version__
 from agent.adapters.clock import SystemClock
+from agent.adapters.host.boots import forget_older_boots
 from agent.adapters.host.sockets import bound_socket
 from agent.adapters.interfaces import LinkWatcher
 from agent.daemon.control import Control, Site, Surroundings
 from agent.daemon.license import license_text
 from agent.daemon.parts import Parts, build
+from agent.daemon.surroundings import check_surroundings
 from agent.endpoints.audit import AuditLog
 from agent.endpoints.credentials import credentials_application
 from agent.endpoints.health import HealthBoard
@@ -55,8 +57,11 @@ async def live(settings: Settings, with_user_data: Callable[[str], Settings]) ->
 
 
 async def _live(settings: Settings, with_user_data: Callable[[str], Settings]) -> None:
+    check_surroundings(settings)
     async with AsyncExitStack() as ends:
         ends.enter_context(_alone(settings))
+        if settings.in_container:
+            forget_older_boots(settings.run_directory)
         clock = SystemClock()
         health = HealthBoard(clock)
         interfaces = LinkWatcher()

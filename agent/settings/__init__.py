@@ -81,6 +81,7 @@ class Settings:
     tls_verify: bool
     account_id: str
     data_directory: Path
+    in_container: bool
     run_directory: Path
     docker_host: str
 
@@ -235,7 +236,14 @@ def hand_to_libraries(settings: Settings) -> None:
 
 def this_machine() -> Machine:
     """What defaults depend on, as it is here."""
-    return Machine(cores=len(os.sched_getaffinity(0)), exists=Path.exists)
+    return Machine(cores=len(os.sched_getaffinity(0)), exists=Path.exists, boot_id=_boot_id())
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 def _described(found: Found, *, has_effect: bool) -> Described:

@@ -48,10 +48,11 @@ class Beyond(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What defaults depend on. ``exists`` tells whether a path exists."""
+    """What defaults depend on. ``exists`` tells whether a path exists; ``boot_id`` names this boot."""
 
     cores: int
     exists: Callable[[Path], bool]
+    boot_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,13 @@ def _by_backend(*, local: str, ecs: str) -> Callable[[Basis], str]:
     return choose
 
 
+def _run_directory(basis: Basis) -> str:
+    if not basis.values["in_container"]:
+        return "/run/berth"
+    # /run of a container ends with it, and the next container must know the addresses of the tasks
+    return str(basis.values["data_directory"] / "boots" / (basis.machine.boot_id or "unknown"))
+
+
 _LEVEL = choice("debug", "info", "warn", "error", "crit", "none")
 _RUNTIME_TIMEOUT = Beyond.NEAREST_LIMIT
 
@@ -142,10 +150,15 @@ VARIABLES: tuple[Variable, ...] = (
              "The account in ARNs of the local backend.", backend="local"),
     Variable("ECS_DATADIR", "data_directory", PATH, "/var/lib/berth",
              "Where state is kept: checkpoints, the local backend's store, the key pair, addresses in use."
-             " (The ECS agent's `/data/` is a mount inside its own container; berth has none.)",
+             " (The ECS agent's `/data/` is a mount of its container; here the image has `/var/lib/ecs/data`.)",
              json_keys=("DataDir",)),
-    Variable("BERTH_RUN_DIRECTORY", "run_directory", PATH, "/run/berth",
-             "Sockets and locks; empty after a reboot."),
+    Variable("BERTH_IN_CONTAINER", "in_container", TRUTH, "false",
+             "Whether the agent itself runs in a container; its image says so."),
+    Variable("BERTH_RUN_DIRECTORY", "run_directory", PATH,
+             Computed("`/run/berth`; in a container `boots/` and the id of this boot in `ECS_DATADIR`",
+                      _run_directory),
+             "What is true until the machine is started anew: the addresses of running tasks. It must outlive"
+             " the agent's container, and may end with the boot."),
     Variable("DOCKER_HOST", "docker_host", DOCKER_HOST, "unix:///var/run/docker.sock",
              "Where the Docker daemon listens.", json_keys=("DockerEndpoint",)),
     # --- this machine as an EC2 instance

@@ -1,0 +1,62 @@
+"""The capabilities of Linux that the agent needs, each with what it is for. The one list of them."""
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """One capability. ``name`` as Docker spells it, without ``CAP_``; ``number`` from capabilities(7).
+
+    ``before``: only kernels older than this version need it, as (major, minor); None: every kernel.
+    """
+
+    name: str
+    number: int
+    purpose: str
+    before: tuple[int, int] | None = None
+
+
+NEEDED: tuple[Capability, ...] = (
+    Capability("NET_ADMIN", 12, "the interfaces, addresses, routes and firewall rules of tasks"),
+    Capability("SYS_ADMIN", 21, "entering the network namespaces of tasks, and naming those of the VPC"),
+    Capability("SYS_PTRACE", 19, "opening the network namespace of a container, which is another's process"),
+    Capability("NET_BIND_SERVICE", 10, "the credentials endpoint at port 80"),
+    Capability("KILL", 5, "ending processes that a container has left behind, whatever user they have"),
+    Capability(
+        "DAC_OVERRIDE", 1, "files of others: control groups, and what a crash has left without rights"
+    ),
+    Capability("NET_RAW", 13, "binding a socket to one interface on kernels before 5.7", before=(5, 7)),
+)
+"""What ``docker run --cap-drop=ALL`` must give back instead of ``--privileged``; sorted by weight."""
+
+
+def docker_options() -> tuple[str, ...]:
+    """The options of ``docker run`` that are the stricter alternative to ``--privileged``."""
+    return (
+        "--cap-drop=ALL",
+        *(f"--cap-add={each.name}" for each in NEEDED),
+        "--security-opt=apparmor=unconfined",
+        "--security-opt=systempaths=unconfined",
+    )
+
+
+def effective(status: str) -> int | None:
+    """The set of effective capabilities in the text of ``/proc/<pid>/status``; None: it does not say."""
+    found = re.search(r"^CapEff:\s*([0-9a-fA-F]+)$", status, re.MULTILINE)
+    return None if found is None else int(found[1], 16)
+
+
+def lacking(held: int, release: str) -> tuple[Capability, ...]:
+    """What is needed on the kernel of that release, such as ``5.10.0-8-amd64``, and is not in the set."""
+    return tuple(
+        each
+        for each in NEEDED
+        if not held >> each.number & 1 and (each.before is None or _version(release) < each.before)
+    )
+
+
+def _version(release: str) -> tuple[int, int]:
+    parts = re.match(r"(\d+)\.(\d+)", release)
+    # an unknown kernel counts as an old one: it may need more, never less
+    return (0, 0) if parts is None else (int(parts[1]), int(parts[2]))
