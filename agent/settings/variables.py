@@ -150,7 +150,7 @@ VARIABLES: tuple[Variable, ...] = (
              "The account in ARNs of the local backend.", backend="local"),
     Variable("ECS_DATADIR", "data_directory", PATH, "/var/lib/berth",
              "Where state is kept: checkpoints, the local backend's store, the key pair, addresses in use."
-             " (The ECS agent's `/data/` is a mount of its container; here the image has `/var/lib/ecs/data`.)",
+             " (The ECS agent's `/data/` is a mount of its container; here it is `/var/lib/ecs/data`.)",
              json_keys=("DataDir",)),
     Variable("BERTH_IN_CONTAINER", "in_container", TRUTH, "false",
              "Whether the agent itself runs in a container; its image says so."),
