@@ -1,5 +1,6 @@
 """How answers look: tables and colour for people, tabs for pipes, JSON for programs."""
 
+import argparse
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -19,6 +20,15 @@ _COLOURS |= {
 def print_json(document: Any) -> None:
     """The whole answer, for programs."""
     print(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def note(chosen: argparse.Namespace, text: str) -> None:
+    """Something that a person should know beside the answer, on stderr."""
+    if chosen.json:
+        warning = {"command": chosen.command, "message": text}
+        print(json.dumps({"warning": warning}, ensure_ascii=False), file=sys.stderr)
+    else:
+        print(f"berth {chosen.command}: {text}", file=sys.stderr)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -21,7 +21,7 @@ def run(chosen: argparse.Namespace) -> int:
     """Register, run, and with ``--wait`` wait. Exit code 1 if a copy was not placed or has failed."""
     connection = Connection.find(chosen.env_file)
     cluster = chosen.cluster or connection.where.cluster
-    definition = _definition(connection, chosen.definition)
+    definition = _definition(connection, chosen.file)
     request: dict[str, Any] = {"cluster": cluster, "taskDefinition": definition["taskDefinitionArn"]}
     if definition.get("networkMode") == "awsvpc":
         subnets = chosen.subnet or [_default_subnet(connection, cluster)]

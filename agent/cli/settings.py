@@ -2,13 +2,12 @@
 
 import argparse
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
 from agent.cli.connection import Connection
 from agent.cli.failures import NOT_RUNNING, OK, USAGE, Failure
-from agent.cli.output import print_json, print_table
+from agent.cli.output import note, print_json, print_table
 from agent.settings import BadSettings, Settings, environment
 
 
@@ -34,9 +33,9 @@ def env(chosen: argparse.Namespace) -> int:
 
 def config(chosen: argparse.Namespace) -> int:
     """Print what the running agent uses; if none runs, what it would use."""
-    described = None if chosen.offline else _of_running_agent(chosen.env_file)
+    described = None if chosen.offline else _of_running_agent(chosen)
     if described is None:
-        described = _read_here(chosen.env_file)
+        described = _read_here(chosen)
     if chosen.json:
         print_json({"settings": described})
         return OK
@@ -54,28 +53,25 @@ def config(chosen: argparse.Namespace) -> int:
     return OK
 
 
-def _of_running_agent(env_file: str | None) -> list[dict[str, Any]] | None:
+def _of_running_agent(chosen: argparse.Namespace) -> list[dict[str, Any]] | None:
     try:
-        answer = Connection.find(env_file).get("/berth/v1/config")
+        answer = Connection.find(chosen.env_file).get("/berth/v1/config")
     except Failure as failure:
         if failure.code != NOT_RUNNING:
             raise
-        print(
-            "berth config: the agent is not running; these are the settings that it would use",
-            file=sys.stderr,
-        )
+        note(chosen, "the agent is not running; these are the settings that it would use")
         return None
     settings: list[dict[str, Any]] = answer["settings"] if isinstance(answer, dict) else answer
     return settings
 
 
-def _read_here(env_file: str | None) -> list[dict[str, Any]]:
+def _read_here(chosen: argparse.Namespace) -> list[dict[str, Any]]:
     try:
-        settings = Settings.load(environment(), env_file=Path(env_file) if env_file else None)
+        settings = Settings.load(environment(), env_file=Path(chosen.env_file) if chosen.env_file else None)
     except BadSettings as error:
         raise Failure(f"the agent cannot start with these settings:\n{error}", USAGE) from error
     for warning in settings.warnings:
-        print(f"berth config: {warning}", file=sys.stderr)
+        note(chosen, warning)
     return [
         {"name": item.name, "value": item.value, "source": item.source, "has_effect": item.has_effect}
         for item in settings.described()

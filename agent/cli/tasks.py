@@ -74,20 +74,6 @@ def describe(chosen: argparse.Namespace) -> int:
     return OK
 
 
-def stop(chosen: argparse.Namespace) -> int:
-    """``berth stop``."""
-    connection = Connection.find(chosen.env_file)
-    task = find_task(connection, chosen.task, chosen.cluster)
-    answer = connection.ecs(
-        "StopTask", {"cluster": task["clusterArn"], "task": task["taskArn"], "reason": chosen.reason}
-    )
-    if chosen.json:
-        print_json(answer)
-    else:
-        print(f"{short_id(task['taskArn'])} is stopping")
-    return OK
-
-
 def all_tasks(connection: Connection, cluster: str, *, with_stopped: bool) -> list[dict[str, Any]]:
     """Every task of a cluster, described."""
     arns: list[str] = []
@@ -167,18 +153,25 @@ def short_id(arn: str) -> str:
     return arn.rsplit("/", 1)[-1]
 
 
-def settle(connection: Connection, cluster: str, arns: list[str], seconds: float) -> list[dict[str, Any]]:
-    """Wait until each task is RUNNING or STOPPED. Raise ``Failure`` after ``seconds``."""
+def settle(
+    connection: Connection,
+    cluster: str,
+    arns: list[str],
+    seconds: float,
+    *,
+    until: tuple[str, ...] = ("RUNNING", "STOPPED"),
+) -> list[dict[str, Any]]:
+    """Wait until each task is in one of these statuses. Raise ``Failure`` after ``seconds``."""
     deadline = time.monotonic() + seconds
     while True:
         tasks = described_tasks(connection, cluster, arns)
-        waiting = [task for task in tasks if task.get("lastStatus") not in ("RUNNING", "STOPPED")]
+        waiting = [task for task in tasks if task.get("lastStatus") not in until]
         if not waiting:
             return tasks
         if time.monotonic() >= deadline:
             first = short_id(waiting[0]["taskArn"])
             raise Failure(
-                f"{len(waiting)} of {len(arns)} tasks are not RUNNING after {span(seconds)}; "
+                f"{len(waiting)} of {len(arns)} tasks are not {until[0]} after {span(seconds)}; "
                 f"berth explain {first} says what it waits for",
                 FAILED,
             )
