@@ -56,7 +56,8 @@ class Facts:
     """What was found. ``None`` anywhere: it could not be told, and counts as no fault.
 
     ``docker_pid``: the process that listens at Docker's socket, as this PID namespace numbers it; 0: it is
-    outside of it. ``own_groups``: the control group of this process in each hierarchy, by controllers;
+    outside of it. ``shares_processes``, ``shares_network``: whether this process is in those namespaces of
+    Docker. ``own_groups``: the control group of this process in each hierarchy, by controllers;
     an empty name is version 2. ``log_directory``: None when no log file is chosen.
     """
 
@@ -71,6 +72,7 @@ class Facts:
     has_whole_user_namespace: bool | None
     door: Door
     docker_pid: int | None
+    shares_processes: bool | None
     shares_network: bool | None
     can_write_sysctls: bool
     can_write_logs: bool
@@ -114,7 +116,8 @@ def look(chosen: Chosen, *, proc: Path = Path("/proc")) -> Facts:
         has_whole_user_namespace=users[:3] == _EVERYBODY if users else None,
         door=door,
         docker_pid=docker_pid,
-        shares_network=_shares_network(proc, docker_pid),
+        shares_processes=_shares_processes(proc, docker_pid),
+        shares_network=_shares_network(proc, door, path, docker_pid),
         can_write_sysctls=_is_writable(proc / "sys/net"),
         can_write_logs=log_directory is None or _can_be_made(log_directory),
         mounts=parse_mountinfo(_text(proc / "self/mountinfo")),
@@ -172,7 +175,7 @@ def _missing_privileges(facts: Facts) -> list[Missing]:
 
 def _missing_namespaces(facts: Facts) -> list[Missing]:
     found = []
-    if facts.docker_pid == 0:
+    if facts.shares_processes is False:
         found.append(
             Missing(
                 "pid_namespace",
@@ -316,12 +319,34 @@ def _listener(path: str) -> int | None:
     return pid
 
 
-def _shares_network(proc: Path, docker_pid: int | None) -> bool | None:
+def _shares_processes(proc: Path, docker_pid: int | None) -> bool | None:
+    """Whether Docker and this process are in one PID namespace."""
+    if docker_pid is not None:
+        return docker_pid != 0
+    # the first process of a PID namespace of our own is of our container; the machine's never is
+    return False if _is_same(proc / "1/ns/mnt", proc / "self/ns/mnt") else None
+
+
+def _shares_network(proc: Path, door: Door, path: str, docker_pid: int | None) -> bool | None:
     """Whether Docker and this process are in one network namespace."""
-    if not docker_pid:
+    if docker_pid:
+        told = _is_same(proc / f"{docker_pid}/ns/net", proc / "self/ns/net")
+        if told is not None:
+            return told
+    if door is Door.REMOTE or (door is Door.SOCKET and docker_pid is None):
         return None
+    # The kernel lists the sockets of our own network namespace, with the names they were bound to. They are
+    # asked only where the start is refused anyway: Docker's socket may have another name out there.
+    return any(
+        Path(name[0]).name == Path(path).name
+        for line in _text(proc / "net/unix").splitlines()[1:]
+        if (name := line.split()[_NAME_OF_SOCKET:])
+    )
+
+
+def _is_same(one: Path, other: Path) -> bool | None:
     try:
-        return (proc / f"{docker_pid}/ns/net").samefile(proc / "self/ns/net")
+        return one.samefile(other)
     except OSError:
         return None  # it has ended, or it is not ours to look at
 
@@ -354,6 +379,7 @@ def _text(path: Path) -> str:
 _ROOT = PurePath("/")
 _UNIX = "unix://"
 _PARTS = 3
+_NAME_OF_SOCKET = 7
 _EVERYBODY = ["0", "0", "4294967295"]
 
 __all__ = ["Chosen", "Door", "Facts", "Missing", "docker_options", "look", "missing"]

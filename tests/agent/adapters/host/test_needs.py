@@ -38,6 +38,7 @@ GOOD = Facts(
     has_whole_user_namespace=True,
     door=Door.SOCKET,
     docker_pid=700,
+    shares_processes=True,
     shares_network=True,
     can_write_sysctls=True,
     can_write_logs=True,
@@ -87,7 +88,7 @@ def test_the_options_of_the_strict_alternative_give_every_capability() -> None:
 FAULTS = {
     "user_namespace": ({"has_whole_user_namespace": False}, "--userns=host"),
     "sysctls": ({"can_write_sysctls": False}, "--security-opt=systempaths=unconfined"),
-    "pid_namespace": ({"docker_pid": 0}, "--pid=host"),
+    "pid_namespace": ({"docker_pid": 0, "shares_processes": False}, "--pid=host"),
     "network_namespace": ({"shares_network": False}, "--net=host"),
     "docker_socket": ({"door": Door.ABSENT}, "-v /var/run/docker.sock:/var/run/docker.sock"),
     "data_directory": (
@@ -154,6 +155,7 @@ def test_what_cannot_be_told_is_no_fault() -> None:
         GOOD,
         capabilities=None,
         docker_pid=None,
+        shares_processes=None,
         shares_network=None,
         has_whole_user_namespace=None,
         door=Door.REMOTE,
@@ -236,7 +238,7 @@ def test_whoever_listens_at_dockers_socket_is_found_without_a_word_to_him(tmp_pa
         listening.listen()  # and nobody ever accepts: so hangs a daemon
         facts = look(Settings(tmp_path, f"unix://{path}"))
     assert facts.door is Door.SOCKET
-    assert facts.shares_network is True
+    assert (facts.shares_processes, facts.shares_network) == (True, True)
     assert facts.docker_pid == int(Path("/proc/self").readlink().name)
     assert facts.capabilities is not None
     assert covering(facts.mounts, PurePath("/proc/self")).kind == "proc"
@@ -268,3 +270,26 @@ def test_a_proc_that_says_nothing_gives_no_faults_of_rights(tmp_path: Path) -> N
     facts = look(Settings(tmp_path, "tcp://127.0.0.1:1", in_container=False), proc=tmp_path / "proc")
     assert facts.capabilities is None
     assert missing(facts) == ()
+
+
+def test_without_docker_the_first_process_and_the_list_of_sockets_tell_of_namespaces(tmp_path: Path) -> None:
+    proc = tmp_path / "proc"
+    for each in ("1", "self"):
+        (proc / each / "ns").mkdir(parents=True)
+        (proc / each / "ns/mnt").touch()
+    (proc / "net").mkdir()
+    lines = (
+        "Num RefCount Protocol Flags Type St Inode Path\n0: 2 0 00010000 0001 01 99 /run/{}\n1: 2 0 0 1 1 7\n"
+    )
+    settings = Settings(tmp_path, f"unix://{tmp_path}/docker.sock")
+
+    def seen(name: str) -> tuple[bool | None, bool | None]:
+        (proc / "net/unix").write_text(lines.format(name))
+        facts = look(settings, proc=proc)
+        return facts.shares_processes, facts.shares_network
+
+    assert seen("other.sock") == (None, False)
+    assert seen("docker.sock") == (None, True)
+    (proc / "1/ns/mnt").unlink()
+    (proc / "1/ns/mnt").hardlink_to(proc / "self/ns/mnt")
+    assert seen("docker.sock") == (False, True)
