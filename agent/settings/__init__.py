@@ -138,6 +138,8 @@ class Settings:
 
     instance_interface: bool
     endpoint_port: int
+    socket_keeper: str
+    socket_keeper_patience: timedelta
     credentials_source: str
     sts_endpoint: str | None
     api_address: Address

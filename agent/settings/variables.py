@@ -305,6 +305,14 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("BERTH_ENDPOINT_PORT", "endpoint_port", WHOLE, "80",
              "The port on which the agent really listens for tasks. They find it at port 80 whatever it "
              "is; another one leaves port 80 of this machine to other programs.", low=1, high=65535),
+    Variable("BERTH_SOCKET_KEEPER", "socket_keeper", choice("auto", "systemd", "container", "none"), "auto",
+             "Who keeps the sockets of the credentials endpoint open while the agent restarts, so that tasks "
+             "wait instead of being refused. `systemd`: the unit's file descriptor store. `container`: a "
+             "small container that the agent makes. `auto`: `container` if the agent runs in a container, "
+             "`systemd` if a unit with `Type=notify` started it, else `none`."),
+    Variable("BERTH_SOCKET_KEEPER_PATIENCE", "socket_keeper_patience", DURATION, "5m",
+             "How long the keeper's container stays without an agent, and so the longest that a task waits "
+             "for one.", low=_seconds(1), high=_seconds(86400)),
     Variable("BERTH_CREDENTIALS_SOURCE", "credentials_source", choice("development", "sts"), "development",
              "Where role credentials come from. `development`: obviously fake, offline. `sts`: AssumeRole "
              "with the credentials of this machine."),
