@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from agent.cli.failures import FAILED, NOT_FOUND, NOT_RUNNING, USAGE, Failure
+from agent.cli.signature import signed
 from agent.settings import BadSettings, Whereabouts, environment
 
 TIMEOUT = 15.0
@@ -210,14 +212,14 @@ def _not_here(cluster: str) -> str:
 
 
 def _signed(keys: KeyPair, headers: dict[str, str], body: bytes) -> dict[str, str]:
-    # imported here: it takes longer than everything else this command does
-    from botocore.auth import SigV4Auth  # noqa: PLC0415
-    from botocore.awsrequest import AWSRequest  # noqa: PLC0415
-    from botocore.credentials import Credentials  # noqa: PLC0415
-
-    request = AWSRequest(method="POST", url=f"{keys.endpoint}/", data=body, headers=headers)
-    SigV4Auth(Credentials(keys.access_key_id, keys.secret_access_key), "ecs", keys.region).add_auth(request)
-    return dict(request.headers.items())
+    return signed(
+        headers,
+        body,
+        access_key_id=keys.access_key_id,
+        secret_access_key=keys.secret_access_key,
+        region=keys.region,
+        stamp=time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()),
+    )
 
 
 def _json(answer: http.client.HTTPResponse, base: str) -> Any:
