@@ -20,6 +20,7 @@ from agent.adapters.interfaces import LinkWatcher
 from agent.daemon.control import Control, Site, Surroundings
 from agent.daemon.license import license_text
 from agent.daemon.parts import Parts, build
+from agent.daemon.state import state_of
 from agent.daemon.surroundings import check_surroundings
 from agent.endpoints.audit import AuditLog
 from agent.endpoints.credentials import credentials_application
@@ -59,7 +60,10 @@ async def live(settings: Settings, with_user_data: Callable[[str], Settings]) ->
 async def _live(settings: Settings, with_user_data: Callable[[str], Settings]) -> None:
     check_surroundings(settings)
     async with AsyncExitStack() as ends:
+        state = state_of(settings)
+        state.refuse_newer()  # before anything is made: what a newer agent wrote is left as it is
         ends.enter_context(_alone(settings))
+        state.settle()
         if settings.in_container:
             forget_older_boots(settings.run_directory)
         clock = SystemClock()

@@ -170,3 +170,22 @@ class CannotStart(AgentError):
     def __init__(self, problem: str, *, is_final: bool) -> None:
         super().__init__(problem)
         self.is_final = is_final
+
+
+class StateTooNew(CannotStart):
+    """A file of the state was written by a newer agent. It is left as it is; restarting does not help.
+
+    ``file`` is the path, ``found`` its format, ``understood`` the newest format that this agent reads.
+    ``directory`` is what can be moved away. ``more`` is a further way on, as a sentence.
+    """
+
+    def __init__(self, *, file: str, found: int, understood: int, directory: str, more: str = "") -> None:
+        super().__init__(
+            f"{file} has format {found}, and this agent understands formats up to {understood}: a newer "
+            "agent wrote it. Nothing was changed. Start the newer agent again, or stop the tasks and move "
+            f"{directory} away{'. ' + more if more else ''}",
+            is_final=True,
+        )
+        self.file = file
+        self.found = found
+        self.understood = understood

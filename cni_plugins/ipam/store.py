@@ -52,7 +52,11 @@ class Store:
         self._close()
 
     def load(self) -> Leases:
-        """What is leased. A store of an earlier boot is empty; an unreadable one is moved aside and empty."""
+        """What is leased. A store of an earlier boot is empty; an unreadable one is moved aside and empty.
+
+        Raises CniError 5 for one that newer plugins wrote in this boot: to begin anew would lease addresses
+        a second time that are in use.
+        """
         try:
             content = _read(self._state)
         except FileNotFoundError:
@@ -125,6 +129,12 @@ def seconds_since_boot() -> float:
 
 def _decoded(content: bytes) -> Leases:
     keys = document.decode(content)
+    if isinstance(keys, dict) and _is_newer(keys):
+        raise CniError(
+            IO_FAILURE,
+            f"the leases have format {keys['format']}, and this plugin understands {_FORMAT}",
+            "newer plugins wrote them and addresses are in use: install those again, or restart the machine",
+        )
     if not isinstance(keys, dict) or keys["format"] != _FORMAT:
         raise ValueError(f"not a lease store of format {_FORMAT}")
     if keys["boot"] != _boot():
@@ -135,6 +145,11 @@ def _decoded(content: bytes) -> Leases:
     }
     resting = {str(text): float(since) for text, since in keys["resting"].items()}
     return Leases(held, resting, {str(family): str(text) for family, text in keys["newest"].items()})
+
+
+def _is_newer(keys: dict[str, object]) -> bool:
+    found = keys.get("format")
+    return type(found) is int and found > _FORMAT and keys.get("boot") == _boot()
 
 
 def _encoded(leases: Leases) -> bytes:

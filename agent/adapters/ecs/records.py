@@ -1,5 +1,9 @@
-"""What the agent remembers of a cluster, as documents and back. Holds no secret."""
+"""What the agent remembers of a cluster, as documents and back. Holds no secret.
 
+``additions`` of a record: fields that a newer agent of the same format has added. They are kept as they were.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -8,7 +12,10 @@ from agent.model.ids import MacAddress, TaskArn
 from agent.ports.documents import Document
 
 FORMAT = 1
-"""The format of all documents; a higher one was written by a newer agent."""
+"""The format of all documents; a higher one was written by a newer agent. Raise it with a migration."""
+
+MIGRATIONS: Mapping[int, Callable[[Document], Document]] = {}
+"""Format n -> what makes a document, whichever it is, one of n + 1. Complete from 1 to FORMAT - 1."""
 
 NO_MANIFEST = -1
 """The sequence number before the first manifest (ecs-protocol 2.4)."""
@@ -27,6 +34,7 @@ class InstanceRecord:
     ec2_instance: str = ""
     zone: str = ""
     manifest_sequence: int = NO_MANIFEST
+    additions: Document = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,7 @@ class AttachmentRecord:
     task_arn: str
     expires_at: datetime
     is_told: bool = False
+    additions: Document = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +74,7 @@ class TaskRecord:
     held: tuple[Document, ...] = ()
     refusal: str = ""
     ended_at: datetime | None = None
+    additions: Document = field(default_factory=dict)
 
     @property
     def is_over(self) -> bool:
@@ -75,6 +85,7 @@ class TaskRecord:
 def instance_document(record: InstanceRecord) -> Document:
     """The document of an instance."""
     return {
+        **record.additions,
         "format": FORMAT,
         "cluster": record.cluster,
         "container_instance": record.container_instance,
@@ -86,13 +97,14 @@ def instance_document(record: InstanceRecord) -> Document:
 
 def read_instance(document: Document) -> InstanceRecord:
     """The instance of a document. Raise ``RecordInvalid``."""
-    _check_format(document)
+    document = _current(document)
     return InstanceRecord(
         cluster=_field(document, "cluster", str),
         container_instance=_field(document, "container_instance", str),
         ec2_instance=_field(document, "ec2_instance", str),
         zone=_field(document, "zone", str),
         manifest_sequence=_field(document, "manifest_sequence", int),
+        additions=_beyond(document, _INSTANCE_FIELDS),
     )
 
 
@@ -102,6 +114,7 @@ def attachments_document(records: tuple[AttachmentRecord, ...]) -> Document:
         "format": FORMAT,
         "attachments": [
             {
+                **each.additions,
                 "arn": each.arn,
                 "mac_address": each.mac_address,
                 "task_arn": each.task_arn,
@@ -115,7 +128,7 @@ def attachments_document(records: tuple[AttachmentRecord, ...]) -> Document:
 
 def read_attachments(document: Document) -> tuple[AttachmentRecord, ...]:
     """The attachments of a document. Raise ``RecordInvalid``."""
-    _check_format(document)
+    document = _current(document)
     return tuple(
         AttachmentRecord(
             arn=_field(each, "arn", str),
@@ -123,6 +136,7 @@ def read_attachments(document: Document) -> tuple[AttachmentRecord, ...]:
             task_arn=_field(each, "task_arn", str),
             expires_at=_moment(each, "expires_at"),
             is_told=_field(each, "is_told", bool),
+            additions=_beyond(each, _ATTACHMENT_FIELDS),
         )
         for each in _field(document, "attachments", list)
     )
@@ -131,6 +145,7 @@ def read_attachments(document: Document) -> tuple[AttachmentRecord, ...]:
 def task_document(record: TaskRecord) -> Document:
     """The document of a task."""
     return {
+        **record.additions,
         "format": FORMAT,
         "arn": record.arn,
         "payload": record.payload,
@@ -145,7 +160,7 @@ def task_document(record: TaskRecord) -> Document:
 
 def read_task_record(document: Document) -> TaskRecord:
     """The task of a document. Raise ``RecordInvalid``."""
-    _check_format(document)
+    document = _current(document)
     told = _field(document, "told", dict)
     return TaskRecord(
         arn=TaskArn(_field(document, "arn", str)),
@@ -154,9 +169,18 @@ def read_task_record(document: Document) -> TaskRecord:
         stop=_field(document, "stop", bool),
         told=Told(_field(told, "status", str), dict(_field(told, "containers", dict))),
         held=tuple(_field(document, "held", list)),
-        refusal=_field(document, "refusal", str),
+        # The first records of format 1 have none: it came without a new number.
+        refusal=_field(document, "refusal", str) if "refusal" in document else "",
         ended_at=None if document.get("ended_at") is None else _moment(document, "ended_at"),
+        additions=_beyond(document, _TASK_FIELDS),
     )
+
+
+_INSTANCE_FIELDS = frozenset(instance_document(InstanceRecord("")))
+_ATTACHMENT_FIELDS = frozenset({"arn", "mac_address", "task_arn", "expires_at", "is_told"})
+_TASK_FIELDS = frozenset(
+    {"format", "arn", "payload", "expires_at", "stop", "told", "held", "refusal", "ended_at"}
+)
 
 
 def over(record: TaskRecord, now: datetime) -> TaskRecord:
@@ -164,10 +188,18 @@ def over(record: TaskRecord, now: datetime) -> TaskRecord:
     return replace(record, payload={}, stop=True, held=(), ended_at=now)
 
 
-def _check_format(document: Document) -> None:
+def _current(document: Document) -> Document:
     found = document.get("format")
-    if found != FORMAT:
-        raise RecordInvalid(f"format {found!r}, expected {FORMAT}")
+    if type(found) is not int or not 1 <= found <= FORMAT:
+        raise RecordInvalid(f"format {found!r:.80}, expected {FORMAT}")
+    for number in range(found, FORMAT):
+        try:
+            document = MIGRATIONS[number](document)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise RecordInvalid(
+                f"cannot turn format {number} into {number + 1}: {type(error).__name__}: {error}"
+            ) from error
+    return document
 
 
 def _field(document: Any, name: str, kind: type[Any]) -> Any:
@@ -175,6 +207,10 @@ def _field(document: Any, name: str, kind: type[Any]) -> Any:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise RecordInvalid(f"{name} is {value!r:.80}, expected {kind.__name__}")
     return value
+
+
+def _beyond(document: Document, known: frozenset[str]) -> Document:
+    return {name: value for name, value in document.items() if name not in known}
 
 
 def _moment(document: Any, name: str) -> datetime:

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from agent.adapters.files.codec import CheckpointUnreadable, decode_task, encode_task
+from agent.adapters.files.additions import Additions
+from agent.adapters.files.codec import CheckpointUnreadable, decode_record, encode_task
 from agent.adapters.files.folder import SUFFIX, FileUnreadable, Folder
 from agent.model.ids import TaskArn, task_id
 from agent.model.state import TaskState
@@ -26,6 +27,7 @@ class FileCheckpoints:
 
     def __init__(self, datadir: Path) -> None:
         self._folder = Folder(datadir / "tasks", "checkpoints", is_synced=False)
+        self._added: dict[str, Additions] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints")
 
     async def aclose(self) -> None:
@@ -38,11 +40,11 @@ class FileCheckpoints:
 
     async def save(self, task: TaskState) -> None:
         """Return when the file is in its place. Raise ``CheckpointFailed`` naming the path and the cause."""
-        await self._on_thread(lambda: self._folder.write(task.task_id, encode_task(task)))
+        await self._on_thread(self._save, task)
 
     async def forget(self, arn: TaskArn) -> None:
         """Delete the task's file; fine if there is none. Raise ``CheckpointFailed``."""
-        await self._on_thread(self._folder.delete, task_id(arn))
+        await self._on_thread(self._forget, task_id(arn))
 
     async def _on_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: work(*args, **kwargs))
@@ -59,8 +61,18 @@ class FileCheckpoints:
                 set_aside.append(f"{name}{SUFFIX}")
         return Loaded(tuple(tasks), tuple(set_aside))
 
+    def _save(self, task: TaskState) -> None:
+        self._folder.write(task.task_id, encode_task(task, self._added.get(task.task_id)))
+
+    def _forget(self, name: str) -> None:
+        self._folder.delete(name)
+        self._added.pop(name, None)
+
     def _load(self, name: str) -> TaskState:
-        task = decode_task(self._folder.read(name))
+        record = decode_record(self._folder.read(name))
+        task = record.task
         if name != task.task_id:
             raise CheckpointUnreadable(f"it holds task {task.task_id}, expected {name}")
+        if record.added:
+            self._added[name] = record.added
         return task

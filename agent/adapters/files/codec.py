@@ -2,8 +2,11 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from agent.adapters.files import sums
+from agent.adapters.files.additions import Additions, additions, put_back
 from agent.adapters.files.records import RecordInvalid, from_json, to_json
 from agent.model.errors import AgentError
 from agent.model.state import TaskState
@@ -11,7 +14,9 @@ from agent.model.state import TaskState
 VERSION = 1
 """The version that is written. Raise it when an old record would be misread, and add a migration.
 
-A new field with a default needs neither: where it is absent, the default is taken.
+A new field with a default needs neither: where it is absent, the default is taken, and an agent that does not
+know it keeps it. So the default must be right for a record of an older agent, and the field must do no harm
+when it is older than the rest (docs/state.md, "Within one format").
 """
 
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
@@ -24,28 +29,48 @@ class CheckpointUnreadable(AgentError):
     """A checkpoint's text is broken, inconsistent, or of a version that this agent does not know."""
 
 
-def encode_task(task: TaskState) -> bytes:
-    """The text of a checkpoint: one line of JSON, ASCII only."""
-    # ASCII: a health check's output may hold lone surrogates, which UTF-8 cannot write.
-    return (
-        json.dumps({"version": VERSION, "task": to_json(task)}, separators=(",", ":")).encode("ascii") + b"\n"
-    )
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a checkpoint holds. ``added``: what a newer agent of the same format has added to the task."""
+
+    task: TaskState
+    added: Additions = field(default_factory=dict)
+
+
+def encode_task(task: TaskState, added: Additions | None = None) -> bytes:
+    """The text of a checkpoint: one line of JSON, ASCII only, with what others have added and a checksum."""
+    content = to_json(task)
+    if added:
+        put_back(content, added)
+    text = sums.text_of(content)
+    return f'{{"version":{VERSION},"task":{text},"{sums.NAME}":{sums.sum_of(text)}}}\n'.encode("ascii")
 
 
 def decode_task(text: bytes) -> TaskState:
     """The state that a checkpoint of any known version holds. Raise ``CheckpointUnreadable``."""
+    return decode_record(text).task
+
+
+def decode_record(text: bytes) -> Record:
+    """The state, and what a newer agent has added to it. Raise ``CheckpointUnreadable``.
+
+    Unknown fields are taken for additions only where a checksum proves that nothing is damaged. Agents that
+    wrote no checksum knew no field that this one does not know.
+    """
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise CheckpointUnreadable(f"not JSON: {error}") from error
     if not isinstance(document, dict):
         raise CheckpointUnreadable(f"the record is a {type(document).__name__}, expected an object")
+    content = _migrated(document)
+    is_proven = sums.NAME in document
     try:
-        task = from_json(TaskState, _migrated(document), "task")
+        task = from_json(TaskState, content, "task", is_tolerant=is_proven)
     except RecordInvalid as error:
         raise CheckpointUnreadable(str(error)) from error
     _require_consistency(task)
-    return task
+    return Record(task, additions(content, to_json(task)) if is_proven else {})
 
 
 def _migrated(document: dict[str, Any]) -> Any:
@@ -59,6 +84,11 @@ def _migrated(document: dict[str, Any]) -> Any:
     task = document.get("task")
     if not isinstance(task, dict):
         raise CheckpointUnreadable(f"task is {task!r:.80}, expected an object")
+    if sums.NAME in document:
+        try:
+            sums.check(document[sums.NAME], task)
+        except sums.SumWrong as error:
+            raise CheckpointUnreadable(str(error)) from error
     for old in range(version, VERSION):
         try:
             task = MIGRATIONS[old](task)

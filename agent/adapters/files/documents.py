@@ -5,6 +5,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from agent.adapters.files import sums
 from agent.adapters.files.folder import FileUnreadable, Folder
 from agent.ports.documents import Document, LoadedDocuments
 
@@ -12,7 +13,8 @@ from agent.ports.documents import Document, LoadedDocuments
 class FileDocuments:
     """``DocumentStore`` in a directory: ``<name>.json`` each; the unreadable goes to ``broken/``.
 
-    One thread of its own keeps writes of one document in their order.
+    Each file has a checksum beside the document's own fields; one that an older agent wrote has none. One
+    thread of its own keeps writes of one document in their order.
     """
 
     def __init__(self, directory: Path, purpose: str) -> None:
@@ -29,7 +31,8 @@ class FileDocuments:
 
     async def save(self, name: str, document: Document) -> None:
         """Return when it is on the disk. Raise ``CheckpointFailed`` naming the path and the cause."""
-        content = json.dumps(document, ensure_ascii=False, indent=1).encode()
+        total = sums.sum_of(sums.text_of(document))
+        content = json.dumps({**document, sums.NAME: total}, ensure_ascii=False, indent=1).encode()
         await asyncio.get_running_loop().run_in_executor(self._thread, self._folder.write, name, content)
 
     async def set_aside(self, name: str, problem: str) -> None:
@@ -59,4 +62,10 @@ def _read(content: bytes) -> Document:
         raise FileUnreadable(f"not JSON: {error}") from error
     if not isinstance(document, dict):
         raise FileUnreadable(f"{type(document).__name__}, expected a JSON object")
+    if sums.NAME in document:
+        found = document.pop(sums.NAME)
+        try:
+            sums.check(found, document)
+        except sums.SumWrong as error:
+            raise FileUnreadable(str(error)) from error
     return document

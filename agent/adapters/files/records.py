@@ -33,12 +33,13 @@ def to_json(value: Any) -> Any:
     return _encoder(type(value))(value)
 
 
-def from_json(kind: type[T], value: Any, path: str = "") -> T:
+def from_json(kind: type[T], value: Any, path: str = "", *, is_tolerant: bool = False) -> T:
     """The instance of the dataclass ``kind`` that ``value`` describes. Raise ``RecordInvalid``.
 
-    A field that is absent takes its default, if it has one; a field that is not known is refused.
+    A field that is absent takes its default, if it has one; a field that is not known is refused, or passed
+    over with ``is_tolerant``.
     """
-    decode: Decode = _decoder(kind)  # type: ignore[arg-type]  # every type is hashable
+    decode: Decode = _decoder(kind, is_tolerant)  # type: ignore[arg-type]  # every type is hashable
     decoded: T = decode(value, path)
     return decoded
 
@@ -121,27 +122,27 @@ _LEAF_ENCODERS: dict[Any, Encode] = {
 
 
 @cache
-def _decoder(kind: Any) -> Decode:
+def _decoder(kind: Any, is_tolerant: bool) -> Decode:
     if isinstance(kind, typing.NewType):
-        return _decoder(kind.__supertype__)
+        return _decoder(kind.__supertype__, is_tolerant)
     if kind in _LEAF_DECODERS:
         return _LEAF_DECODERS[kind]
     if (inner := _optional(kind)) is not None:
-        decode = _decoder(inner)
+        decode = _decoder(inner, is_tolerant)
         return lambda value, path: None if value is None else decode(value, path)
     if typing.get_origin(kind) is tuple:
-        return _tuple_decoder(kind)
+        return _tuple_decoder(kind, is_tolerant)
     if isinstance(kind, type) and issubclass(kind, IntEnum):
         return _choice({member.name: member for member in kind})
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return _choice({member.value: member for member in kind})
     if dataclasses.is_dataclass(kind):
-        return _dataclass_decoder(kind)
+        return _dataclass_decoder(kind, is_tolerant)
     raise TypeError(f"no JSON form is known for {kind!r}")
 
 
-def _tuple_decoder(kind: Any) -> Decode:
-    decoders = [_decoder(item) for item in _items(kind)]
+def _tuple_decoder(kind: Any, is_tolerant: bool) -> Decode:
+    decoders = [_decoder(item, is_tolerant) for item in _items(kind)]
     length = None if Ellipsis in typing.get_args(kind) else len(decoders)
     expected = "a list" if length is None else f"a list of {length}"
 
@@ -157,9 +158,9 @@ def _tuple_decoder(kind: Any) -> Decode:
     return decode_tuple
 
 
-def _dataclass_decoder(kind: Any) -> Decode:
+def _dataclass_decoder(kind: Any, is_tolerant: bool) -> Decode:
     hints = typing.get_type_hints(kind)
-    fields = {field.name: _decoder(hints[field.name]) for field in dataclasses.fields(kind)}
+    fields = {field.name: _decoder(hints[field.name], is_tolerant) for field in dataclasses.fields(kind)}
     required = [
         field.name
         for field in dataclasses.fields(kind)
@@ -176,6 +177,8 @@ def _dataclass_decoder(kind: Any) -> Decode:
         arguments = {}
         for name, inner in value.items():
             if name not in fields:
+                if is_tolerant:
+                    continue
                 raise RecordInvalid(f"{prefix}{_shown(name)} is not a field of {kind.__name__}")
             arguments[name] = fields[name](inner, f"{prefix}{name}")
         return kind(**arguments)

@@ -10,85 +10,12 @@ from typing import TypeVar
 
 import structlog
 
+from agent.adapters.local.schema import FILE_NAME, SCHEMA, SCHEMA_VERSION, migrate, refuse_newer
 from agent.ports.clock import Clock
 
 log = structlog.get_logger()
 
 Answer = TypeVar("Answer")
-
-FILE_NAME = "berth.db"
-SCHEMA_VERSION = 1
-
-_SCHEMA = """
-CREATE TABLE clusters (
-    name TEXT PRIMARY KEY,
-    created_at REAL NOT NULL
-) STRICT;
-CREATE TABLE instances (
-    id TEXT PRIMARY KEY,
-    cluster TEXT NOT NULL REFERENCES clusters(name),
-    status TEXT NOT NULL,
-    version INTEGER NOT NULL,
-    registered_at REAL NOT NULL
-) STRICT;
-CREATE TABLE definitions (
-    family TEXT NOT NULL,
-    revision INTEGER NOT NULL,
-    is_active INTEGER NOT NULL,
-    record TEXT NOT NULL,
-    PRIMARY KEY (family, revision)
-) STRICT;
-CREATE TABLE tasks (
-    id TEXT PRIMARY KEY,
-    cluster TEXT NOT NULL REFERENCES clusters(name),
-    family TEXT NOT NULL,
-    revision INTEGER NOT NULL,
-    desired_status TEXT NOT NULL,
-    last_status TEXT NOT NULL,
-    started_by TEXT,
-    cpu INTEGER NOT NULL,
-    memory INTEGER NOT NULL,
-    created_at REAL NOT NULL,
-    stopped_at REAL,
-    record TEXT NOT NULL,
-    FOREIGN KEY (family, revision) REFERENCES definitions(family, revision)
-) STRICT;
-CREATE INDEX tasks_by_last_status ON tasks(last_status);
-CREATE TABLE attachments (
-    id TEXT PRIMARY KEY,
-    task_id TEXT NOT NULL UNIQUE REFERENCES tasks(id) ON DELETE CASCADE,
-    subnet_id TEXT NOT NULL,
-    ipv4_address TEXT NOT NULL,
-    status TEXT NOT NULL,
-    created_at REAL NOT NULL,
-    released_at REAL,
-    record TEXT NOT NULL
-) STRICT;
-CREATE UNIQUE INDEX attachments_by_address ON attachments(ipv4_address) WHERE released_at IS NULL;
-CREATE INDEX attachments_by_status ON attachments(status);
-CREATE TABLE tokens (
-    cluster TEXT NOT NULL,
-    token TEXT NOT NULL,
-    fingerprint TEXT NOT NULL,
-    task_ids TEXT NOT NULL,
-    created_at REAL NOT NULL,
-    PRIMARY KEY (cluster, token)
-) STRICT;
-CREATE TABLE tags (
-    arn TEXT NOT NULL,
-    key TEXT NOT NULL,
-    value TEXT NOT NULL,
-    PRIMARY KEY (arn, key)
-) STRICT;
-CREATE TABLE events (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    task_id TEXT NOT NULL,
-    at REAL NOT NULL,
-    name TEXT NOT NULL,
-    detail TEXT NOT NULL
-) STRICT;
-CREATE INDEX events_by_task ON events(task_id, number);
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +51,11 @@ class Database:
         self._is_closed = False
 
     async def open(self) -> Opened:
-        """Open or make the file; a broken one is put aside. Raise ``DatabaseFailed`` if none can be made."""
+        """Open or make the file; a broken one is put aside, an older one brought up to date.
+
+        Raise ``DatabaseFailed`` if none can be made, ``StateTooNew`` for one that a newer agent wrote: it is
+        not even opened for writing.
+        """
         return await self._on_thread(self._open)
 
     async def transact(self, work: Callable[[sqlite3.Connection], Answer]) -> Answer:
@@ -207,6 +138,7 @@ class Database:
 
 
 def _opened(path: Path, check: Callable[[sqlite3.Connection], None]) -> tuple[sqlite3.Connection, bool]:
+    refuse_newer(path)
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
     try:
         path.chmod(0o600)
@@ -221,10 +153,11 @@ def _opened(path: Path, check: Callable[[sqlite3.Connection], None]) -> tuple[sq
         tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
         is_new = version == 0 and tables == 0
         if is_new:
-            connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-        elif version != SCHEMA_VERSION:
-            raise UnusableContent(f"schema version {version}; this berth understands {SCHEMA_VERSION}")
+            connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        elif not 1 <= version <= SCHEMA_VERSION:
+            raise UnusableContent(f"schema version {version}; this berth understands 1 to {SCHEMA_VERSION}")
         else:
+            migrate(connection)
             check(connection)
     except BaseException:
         connection.close()

@@ -1,4 +1,7 @@
-"""The rows of the store as typed values, and their JSON form. Times are aware datetimes, seconds on disk."""
+"""The rows of the store as typed values, and their JSON form. Times are aware datetimes, seconds on disk.
+
+``additions`` of a record: fields that a newer agent of the same format has added. They are kept as they were.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -21,6 +24,7 @@ class ContainerRecord:
     reason: str = ""
     image_digest: str = ""
     health: str = "UNKNOWN"
+    additions: Document = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,7 @@ class TaskRecord:
     stopping_at: datetime | None = None
     execution_stopped_at: datetime | None = None
     stopped_at: datetime | None = None
+    additions: Document = field(default_factory=dict, repr=False)
 
     @property
     def is_done(self) -> bool:
@@ -74,7 +79,9 @@ class TaskRecord:
     def from_json(cls, encoded: Mapping[str, Any]) -> Self:
         """The record again. Raise ``TypeError`` or ``KeyError`` if it is none."""
         values = _decoded(cls, encoded)
-        values["containers"] = tuple(ContainerRecord(**one) for one in encoded["containers"])
+        values["containers"] = tuple(
+            ContainerRecord(**_decoded(ContainerRecord, one)) for one in encoded["containers"]
+        )
         return cls(**values)
 
 
@@ -98,6 +105,7 @@ class AttachmentRecord:
     ipv6_address: str | None = None
     status: str = "PRECREATED"
     released_at: datetime | None = None
+    additions: Document = field(default_factory=dict, repr=False)
 
     def as_json(self) -> Document:
         """The record as JSON values."""
@@ -118,6 +126,7 @@ class DefinitionRecord:
     document: Document
     registered_at: datetime
     deregistered_at: datetime | None = None
+    additions: Document = field(default_factory=dict, repr=False)
 
     @property
     def is_active(self) -> bool:
@@ -170,15 +179,18 @@ def _encoded(record: Any) -> Document:
     for one in fields(record):
         value = getattr(record, one.name)
         encoded[one.name] = value.timestamp() if isinstance(value, datetime) else value
-    return encoded
+    return {**encoded.pop(_ADDITIONS), **encoded}
 
 
 def _decoded(kind: type[Any], encoded: Mapping[str, Any]) -> Document:
-    known = {one.name for one in fields(kind)}
-    unknown = encoded.keys() - known
-    if unknown:
-        raise TypeError(f"{kind.__name__} has no field {', '.join(sorted(unknown))}")
-    return {
+    known = {one.name for one in fields(kind)} - {_ADDITIONS}
+    values: Document = {
         name: from_epoch(value) if name.endswith("_at") and value is not None else value
         for name, value in encoded.items()
+        if name in known
     }
+    values[_ADDITIONS] = {name: value for name, value in encoded.items() if name not in known}
+    return values
+
+
+_ADDITIONS = "additions"

@@ -8,10 +8,11 @@ from datetime import timedelta
 import pytest
 
 from agent.adapters.clock import SystemClock
-from agent.adapters.local.database import FILE_NAME, SCHEMA_VERSION, DatabaseFailed
+from agent.adapters.local.database import DatabaseFailed
 from agent.adapters.local.ledger import Ledger
+from agent.adapters.local.schema import FILE_NAME, SCHEMA_VERSION
 from agent.adapters.local.vpc.plan import default_plan
-from agent.model.errors import CannotStart
+from agent.model.errors import CannotStart, StateTooNew
 from agent.model.status import TaskStatus
 from tests.agent.adapters.local.stage import REGION, MemoryVpc, in_subnet, running
 from tests.fakes.clock import FakeClock
@@ -124,6 +125,15 @@ async def test_stopped_tasks_are_shown_for_an_hour_and_their_history_longer(tmp_
         assert await stage.backend.events(task_id) == ()
 
 
+def contents_of(directory):
+    """Every file with its content and its times."""
+    return {
+        file.relative_to(directory): (file.stat().st_mtime_ns, file.read_bytes())
+        for file in directory.rglob("*")
+        if file.is_file()
+    }
+
+
 def truncated(path):
     path.write_bytes(path.read_bytes()[:1000])
 
@@ -144,6 +154,11 @@ def from_the_future(path):
         database.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
 
 
+def of_a_version_that_never_was(path):
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA user_version = 1000000")
+
+
 def somebody_elses(path):
     path.unlink()
     with contextlib.closing(sqlite3.connect(path)) as database:
@@ -159,21 +174,15 @@ def with_a_torn_record(table):
     return damage
 
 
-def with_records_from_the_future(path):
-    with contextlib.closing(sqlite3.connect(path)) as database, database:
-        database.execute("UPDATE tasks SET record = json_set(record, '$.hologram', 1)")
-
-
 DAMAGES = [
     truncated,
     garbage,
     bit_flipped,
-    from_the_future,
+    of_a_version_that_never_was,
     somebody_elses,
     with_a_torn_record("tasks"),
     with_a_torn_record("attachments"),
     with_a_torn_record("definitions"),
-    with_records_from_the_future,
 ]
 
 
@@ -203,6 +212,39 @@ async def test_a_broken_database_is_set_aside_and_live_tasks_go_on(tmp_path, dam
         await stage.ecs("stop_task", task=task["taskArn"])
         await stage.report(task["taskArn"], TaskStatus.STOPPED, exit_code=0)
         await stage.eventually(task["taskArn"], "STOPPED")
+
+
+async def test_a_database_of_a_newer_agent_is_refused_and_left_as_it_is(tmp_path):
+    async with started(tmp_path) as stage:
+        await stage.register()
+    from_the_future(tmp_path / FILE_NAME)
+    before = contents_of(tmp_path)
+    with pytest.raises(StateTooNew, match=rf"{FILE_NAME} has format {SCHEMA_VERSION + 1}"):
+        async with started(tmp_path):
+            pass
+    assert contents_of(tmp_path) == before
+
+
+async def test_what_a_newer_agent_of_the_same_format_has_added_to_records_outlives_an_older_one(tmp_path):
+    async with started(tmp_path) as stage:
+        await stage.register()
+        task = await stage.run_one()
+    tables = ("tasks", "attachments", "definitions")
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE_NAME)) as database, database:
+        for table in tables:
+            database.execute(f"UPDATE {table} SET record = json_set(record, '$.hologram', 'blue')")  # noqa: S608 - our own three
+        database.execute("UPDATE tasks SET record = json_set(record, '$.containers[0].hologram', 'red')")
+    async with started(tmp_path) as stage:
+        await stage.report(task["taskArn"], TaskStatus.RUNNING)
+        await stage.eventually(task["taskArn"], "RUNNING")
+        await stage.ecs("deregister_task_definition", taskDefinition="nginx-awsvpc:1")
+    assert list(tmp_path.glob("*.broken-*")) == []
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE_NAME)) as database:
+        for table in tables:
+            query = f"SELECT json_extract(record, '$.hologram') FROM {table}"  # noqa: S608
+            assert database.execute(query).fetchall() == [("blue",)]
+        query = "SELECT last_status, json_extract(record, '$.containers[0].hologram') FROM tasks"
+        assert database.execute(query).fetchall() == [("RUNNING", "red")]
 
 
 async def test_a_database_and_journal_that_are_both_broken_do_not_keep_the_agent_from_starting(tmp_path):
