@@ -18,6 +18,7 @@ import structlog
 
 from agent.model.errors import CannotStart
 from agent.model.ids import MacAddress
+from agent.model.progress import Progress
 
 log = structlog.get_logger()
 
@@ -108,8 +109,9 @@ class LinkWatcher:
     ``start`` before anything is asked; ``run`` belongs into the daemon's task group; ``aclose`` at the end.
     """
 
-    def __init__(self, relist_every: timedelta = RELIST_EVERY) -> None:
+    def __init__(self, relist_every: timedelta = RELIST_EVERY, progress: Progress | None = None) -> None:
         self._relist_every = relist_every.total_seconds()
+        self._progress = progress or Progress()
         self._socket: socket.socket | None = None
         self._links: dict[int, MacAddress] = {}
         self._consumers: set[_Consumer] = set()
@@ -163,16 +165,18 @@ class LinkWatcher:
 
     async def run(self) -> None:
         """List the links again from time to time, and reopen the socket if it breaks. Never returns."""
-        while True:
-            try:
-                async with asyncio.timeout(self._relist_every):
-                    await self._broken.wait()
-            except TimeoutError:
-                if self._socket is not None and not self._is_listing:
-                    self._request_list()
-                    continue
-                log.warning("interface_events.stalled", limit_s=self._relist_every)
-            await self._reopen()
+        with self._progress.watched("network links") as loop:
+            while True:
+                loop.beat(self._relist_every)
+                try:
+                    async with asyncio.timeout(self._relist_every):
+                        await self._broken.wait()
+                except TimeoutError:
+                    if self._socket is not None and not self._is_listing:
+                        self._request_list()
+                        continue
+                    log.warning("interface_events.stalled", limit_s=self._relist_every)
+                await self._reopen()
 
     async def aclose(self) -> None:
         """Stop listening. Readers of ``appearances`` are the caller's to end."""

@@ -10,6 +10,7 @@ from agent.lifecycle.names import is_own
 from agent.model.errors import AgentError, BackendUnavailable, StepError
 from agent.model.ids import ContainerId, TaskArn, TaskId, task_id
 from agent.model.observation import ContainerSnapshot
+from agent.model.progress import Progress
 from agent.ports.network import KnownSandboxes, NetworkProvider
 from agent.ports.runtime import ContainerRuntime
 
@@ -19,13 +20,16 @@ SWEEP_EVERY = 600.0
 FIRST_SWEEP_AFTER = 30.0
 """Seconds. The first sweep leaves time for a backend to name its tasks."""
 
+LONGEST_SWEEP = 4 * 3600.0
+"""Seconds. A sweep stops one stranger after the other, and a hanging runtime takes minutes for each."""
+
 STRANGER_GRACE = timedelta(seconds=30)
 
 
 class Janitor:
     """``known`` gives the tasks of this agent, or None while the backend has not named them all.
 
-    ``sandboxes`` gives the pause containers of these tasks.
+    ``sandboxes`` gives the pause containers of these tasks. ``progress``: where it says that it gets on.
     """
 
     def __init__(
@@ -35,21 +39,27 @@ class Janitor:
         *,
         known: Callable[[], frozenset[TaskArn] | None],
         sandboxes: KnownSandboxes,
+        progress: Progress | None = None,
     ) -> None:
         self._runtime = runtime
         self._network = network
         self._known = known
         self._sandboxes = sandboxes
+        self._progress = progress or Progress()
 
     async def run(self) -> None:
         """Sweep for ever."""
-        await asyncio.sleep(FIRST_SWEEP_AFTER)
-        while True:
-            try:
-                await self.sweep()
-            except AgentError as error:
-                log.warning("sweep.failed", reason=str(error))
-            await asyncio.sleep(SWEEP_EVERY)
+        with self._progress.watched("janitor") as loop:
+            loop.beat(FIRST_SWEEP_AFTER)
+            await asyncio.sleep(FIRST_SWEEP_AFTER)
+            while True:
+                loop.beat(LONGEST_SWEEP)
+                try:
+                    await self.sweep()
+                except AgentError as error:
+                    log.warning("sweep.failed", reason=str(error))
+                loop.beat(SWEEP_EVERY)
+                await asyncio.sleep(SWEEP_EVERY)
 
     async def leaks(self) -> dict[str, tuple[str, ...]]:
         """What a sweep would remove, by kind.

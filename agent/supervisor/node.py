@@ -24,6 +24,7 @@ from agent.model.events import (
 )
 from agent.model.explanation import Explanation
 from agent.model.ids import ContainerId, TaskArn
+from agent.model.progress import Progress
 from agent.model.report import TaskReport
 from agent.model.state import Policy, TaskState
 from agent.ports.backend import TaskStateBackend
@@ -50,6 +51,7 @@ class Node:
     """The tasks of this machine. Also the ``TaskDirectory`` of the endpoints.
 
     ``capacity``: what there is for all tasks together; who has no share of it yet waits in a queue.
+    ``progress``: where its loops say that they get on; None: nobody watches them.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Node:
         health: HealthReports,
         policy: Policy,
         capacity: Resources,
+        progress: Progress | None = None,
     ) -> None:
         self._backend = backend
         self._performer = performer
@@ -74,11 +77,15 @@ class Node:
         self._capacity = capacity
         self._supervisors: dict[TaskArn, TaskSupervisor] = {}
         self._finished: OrderedDict[TaskArn, None] = OrderedDict()
+        self._is_loaded = False
         self._has_complete_snapshot = False
         self._sighting: recovery.Sighting | None = None
-        self._reporter = Reporter(backend, clock, health)
+        self._progress = progress or Progress()
+        self._reporter = Reporter(backend, clock, health, self._progress)
         self._reporter.on_accepted(lambda event: self.deliver(event.report.task_arn, event))
-        self._watcher = Watcher(performer.runtime, clock, health, deliver=self.deliver, tasks=self.tasks)
+        self._watcher = Watcher(
+            performer.runtime, clock, health, self._progress, deliver=self.deliver, tasks=self.tasks
+        )
 
     # -- the directory -------------------------------------------------------------------------
 
@@ -124,10 +131,16 @@ class Node:
 
     # -- the work ------------------------------------------------------------------------------
 
-    async def run(self) -> None:
-        """Recover, then follow the backend for ever. Raise ``CheckpointFailed``."""
+    async def load(self) -> None:
+        """Read the records, from which the endpoints answer. Needs no runtime. Raise ``CheckpointFailed``."""
         for task in await recovery.load(self._checkpoints):
             self._supervisors[task.arn] = self._supervisor(task, is_saved=True)
+        self._is_loaded = True
+
+    async def run(self) -> None:
+        """Recover, then follow the backend for ever. Raise ``CheckpointFailed``."""
+        if not self._is_loaded:
+            await self.load()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._reporter.run())
             self._sighting = await recovery.look(self._performer.runtime, self._clock, self._health)
@@ -242,6 +255,7 @@ class Node:
             checkpoints=self._checkpoints,
             clock=self._clock,
             tell=self._tell,
+            progress=self._progress,
             is_saved=is_saved,
         )
 

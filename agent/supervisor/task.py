@@ -20,6 +20,7 @@ from agent.model.errors import (
     StepTimedOut,
 )
 from agent.model.events import Event, StepFailed, StepSucceeded, TimePassed
+from agent.model.progress import Loop, Progress
 from agent.model.report import TaskReport
 from agent.model.state import InFlight, Reason, TaskState
 from agent.model.steps import Step
@@ -48,6 +49,7 @@ class TaskSupervisor:
         checkpoints: CheckpointStore,
         clock: Clock,
         tell: Callable[[TaskReport], None],
+        progress: Progress,
         is_saved: bool = False,
     ) -> None:
         self._state = state
@@ -57,6 +59,8 @@ class TaskSupervisor:
         self._tell = tell
         self._is_saved = is_saved
         self._told: TaskReport | None = None
+        self._progress = progress
+        self._loop = Loop(f"task {state.task_id}", progress)
         self._inbox: asyncio.Queue[Event] = asyncio.Queue()
         self._running: dict[Step, asyncio.Task[None]] = {}
 
@@ -68,6 +72,7 @@ class TaskSupervisor:
     def deliver(self, event: Event) -> None:
         """Put an event into the inbox. Never waits."""
         self._inbox.put_nowait(event)
+        self._loop.wake()
 
     def undelivered(self) -> tuple[Event, ...]:
         """Empty the inbox of a loop that has ended, for the one that goes on in its place."""
@@ -77,22 +82,28 @@ class TaskSupervisor:
         """Return when nothing of the task is left on this machine. Raise ``CheckpointFailed``."""
         structlog.contextvars.bind_contextvars(task_id=self._state.task_id)
         async with asyncio.TaskGroup() as steps_running:
-            while not is_removed(self._state):
-                event = await self._next_event()
-                decided = reduce(self._state, event)
-                steps = plan(decided)
-                await self._become(launched(decided, steps))
-                self._cancel_abandoned()
-                for step in steps:
-                    self._running[step] = steps_running.create_task(self._carry_out(step))
+            with self._progress.watching(self._loop):
+                while not is_removed(self._state):
+                    event = await self._next_event()
+                    self._loop.beat()
+                    decided = reduce(self._state, event)
+                    steps = plan(decided)
+                    await self._become(launched(decided, steps))
+                    self._cancel_abandoned()
+                    for step in steps:
+                        self._running[step] = steps_running.create_task(self._carry_out(step))
         await self._checkpoints.forget(self._state.arn)
         log.info("task.removed")
 
     async def _next_event(self) -> Event:
         wake = next_wake(self._state)
+        if not self._inbox.empty():
+            return self._inbox.get_nowait()
         if wake is None:
+            self._loop.rest()
             return await self._inbox.get()
         delay = max((wake - self._clock.now()).total_seconds(), SHORTEST_WAIT)
+        self._loop.beat(delay)
         try:
             async with asyncio.timeout(delay):
                 return await self._inbox.get()

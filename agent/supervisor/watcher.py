@@ -9,6 +9,7 @@ from agent.model.errors import RuntimeUnavailable
 from agent.model.events import ContainerObserved
 from agent.model.ids import TaskArn
 from agent.model.observation import PAUSE_NAME, ContainerSnapshot
+from agent.model.progress import Progress
 from agent.model.state import TaskState
 from agent.ports.clock import Clock
 from agent.ports.health import HealthReports
@@ -23,6 +24,10 @@ CHECK_EVERY = 9.0
 """Seconds between two small questions, so that a hanging runtime is known within a quarter minute."""
 
 
+LONGEST_LOOK, LONGEST_CHECK = 1800.0, 120.0
+"""Seconds. The runtime gives up long before, however it hangs (ecs-protocol 8.4): then something is stuck."""
+
+
 class Watcher:
     """``deliver`` puts an observation into the inbox of a task, if the task is known."""
 
@@ -31,6 +36,7 @@ class Watcher:
         runtime: ContainerRuntime,
         clock: Clock,
         health: HealthReports,
+        progress: Progress,
         *,
         deliver: Callable[[TaskArn, ContainerObserved], None],
         tasks: Callable[[], Iterable[TaskState]],
@@ -38,6 +44,7 @@ class Watcher:
         self._runtime = runtime
         self._clock = clock
         self._health = health
+        self._progress = progress
         self._deliver = deliver
         self._tasks = tasks
 
@@ -70,20 +77,24 @@ class Watcher:
             self._deliver(snapshot.task_arn, event)
 
     async def _look_now_and_then(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_EVERY)
-            try:
-                await self.look()
-            except RuntimeUnavailable as error:
-                log.warning("look.failed", reason=str(error))
+        with self._progress.watched("looks at all containers") as loop:
+            while True:
+                loop.beat(LOOK_EVERY + LONGEST_LOOK)
+                await asyncio.sleep(LOOK_EVERY)
+                try:
+                    await self.look()
+                except RuntimeUnavailable as error:
+                    log.warning("look.failed", reason=str(error))
 
     async def _check_now_and_then(self) -> None:
         """A full look may wait for minutes; this knows soon, and is what ``/health`` says."""
-        while True:
-            await asyncio.sleep(CHECK_EVERY)
-            try:
-                await self._runtime.check()
-            except RuntimeUnavailable as error:
-                self._health.report("runtime", f"the container runtime does not answer: {error}")
-            else:
-                self._health.report("runtime", None)
+        with self._progress.watched("checks of the runtime") as loop:
+            while True:
+                loop.beat(CHECK_EVERY + LONGEST_CHECK)
+                await asyncio.sleep(CHECK_EVERY)
+                try:
+                    await self._runtime.check()
+                except RuntimeUnavailable as error:
+                    self._health.report("runtime", f"the container runtime does not answer: {error}")
+                else:
+                    self._health.report("runtime", None)

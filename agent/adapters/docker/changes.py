@@ -17,6 +17,7 @@ from agent.adapters.docker.streams import Stream
 from agent.adapters.docker.translate import own_filter
 from agent.model.errors import RuntimeUnavailable
 from agent.model.observation import KILLED, ContainerSnapshot
+from agent.model.progress import Loop, Progress
 
 log = structlog.get_logger()
 
@@ -47,6 +48,7 @@ class Changes:
         self,
         connection: Connection,
         settings: DockerSettings,
+        progress: Progress,
         *,
         observe: Callable[[], Awaitable[tuple[ContainerSnapshot, ...]]],
         inspect: Callable[[str], Awaitable[ContainerSnapshot | None]],
@@ -57,13 +59,24 @@ class Changes:
         self._observe = observe
         self._inspect = inspect
         self._is_busy = is_busy
+        self._progress = progress
+        limits = settings.limits
+        # Each call waits for a thread first, as long as it may then take itself.
+        self._longest_opening = 2 * (limits.list + 4 * limits.inspect).total_seconds()
+        self._longest_look = (SILENCE + 2 * limits.ping + 4 * limits.inspect).total_seconds()
         self.stream: Stream[Mapping[str, Any]] | None = None
 
     async def watch(self) -> AsyncIterator[ContainerSnapshot]:
         """Yield for ever: the full list after every connect, then each container that changed."""
+        with self._progress.watched("container events") as loop:
+            async for snapshot in self._watch(loop):
+                yield snapshot
+
+    async def _watch(self, loop: Loop) -> AsyncIterator[ContainerSnapshot]:
         pause = FIRST_PAUSE
         is_lost = False
         while True:
+            loop.beat(self._longest_opening)
             try:
                 await self._connection.open()
                 self.stream = stream = self._stream()
@@ -75,7 +88,7 @@ class Changes:
                     if is_lost:
                         log.info("events.regained")
                     pause, is_lost = FIRST_PAUSE, False
-                    async for snapshot in self._follow(stream):
+                    async for snapshot in self._follow(stream, loop):
                         yield snapshot
                 problem = "the stream ended"
             except RuntimeUnavailable as error:
@@ -86,8 +99,11 @@ class Changes:
             await asyncio.sleep(pause.total_seconds())
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    async def _follow(self, stream: Stream[Mapping[str, Any]]) -> AsyncIterator[ContainerSnapshot]:
+    async def _follow(
+        self, stream: Stream[Mapping[str, Any]], loop: Loop
+    ) -> AsyncIterator[ContainerSnapshot]:
         while True:
+            loop.beat(self._longest_look)
             try:
                 part = await stream.next(SILENCE)
             except TimeoutError:

@@ -27,7 +27,7 @@ from agent.adapters.docker.connection import Connection, Lane
 from agent.adapters.docker.images import environment_names, pulled_image
 from agent.adapters.docker.leftovers import Leftovers
 from agent.adapters.docker.logs import read_logs
-from agent.adapters.docker.pause import PauseLoader
+from agent.adapters.docker.pause import ImageLoader
 from agent.adapters.docker.pulls import Puller
 from agent.adapters.docker.settings import DockerSettings
 from agent.adapters.docker.snapshot import snapshot_of
@@ -54,6 +54,7 @@ from agent.model.errors import (
 )
 from agent.model.ids import ContainerId, TaskId, task_id
 from agent.model.observation import PAUSE_NAME, ContainerSnapshot, PulledImage
+from agent.model.progress import Progress
 from agent.model.spec import ContainerSpec, TaskSpec
 from agent.model.timeouts import go_duration
 from agent.ports.clock import Clock
@@ -66,22 +67,19 @@ class DockerRuntime:
     ``versions``: what the daemon says of itself; None before ``start``.
     """
 
-    def __init__(self, settings: DockerSettings, clock: Clock) -> None:
+    def __init__(self, settings: DockerSettings, clock: Clock, progress: Progress | None = None) -> None:
         self._settings = settings
         self._limits = settings.limits
         self._clock = clock
         self._connection = Connection(settings)
         self._turns = Turns()
         self._puller = Puller(self._connection, settings)
-        self._pause = PauseLoader(self._connection, settings)
+        self._pause = ImageLoader(self._connection, settings.pause, settings.limits)
         self._stopper = Stopper(self._connection, settings, clock, self._groups_of)
         self._leftovers = Leftovers(self._connection, settings)
+        watched, busy = progress or Progress(), self._turns.is_busy
         self._changes = Changes(
-            self._connection,
-            settings,
-            observe=self.observe,
-            inspect=self._look,
-            is_busy=self._turns.is_busy,
+            self._connection, settings, watched, observe=self.observe, inspect=self._look, is_busy=busy
         )
         self._groups: TaskGroups | None = None
         self.versions: DaemonVersions | None = None

@@ -16,6 +16,7 @@ from agent.adapters.ecs.channel_socket import CannotDial, Dialer, Socket, Websoc
 from agent.adapters.ecs.channel_times import CONTROL_TIMES, TELEMETRY_TIMES, BackOff, ChannelTimes
 from agent.model.channels import ChannelState, ChannelStatus
 from agent.model.errors import AgentError
+from agent.model.progress import Loop, Progress
 from agent.ports.clock import Clock
 from agent.ports.health import HealthReports
 
@@ -30,8 +31,6 @@ __all__ = [
 ]
 
 log = structlog.get_logger()
-
-_TELLING_LIMIT = 60.0  # seconds for whoever is told that the instance is inactive
 
 _SCHEMES = {"https": "wss", "http": "ws", "wss": "wss", "ws": "ws"}
 
@@ -73,6 +72,7 @@ class Channel:
         health: HealthReports,
         dialer: Dialer | None = None,
         random: Random | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self.name = name
         self._log = log.bind(channel=name)
@@ -86,6 +86,8 @@ class Channel:
         self._health = health
         self._random = random or SystemRandom()
         self._back_off = BackOff(times.back_off, self._random)
+        self._progress = progress or Progress()
+        self._loop = Loop(f"{name} channel", self._progress)
         self._session: Session | None = None
         self._connects = 0
         self._alarm: asyncio.TimerHandle | None = None
@@ -105,9 +107,12 @@ class Channel:
         """Connect, converse and reconnect until cancelled."""
         self._start_alarm()
         try:
-            while True:
-                wait = await self._attempt()
-                await asyncio.sleep(wait)
+            with self._progress.watching(self._loop):
+                while True:
+                    self._loop.beat(self._times.longest_attempt)
+                    wait = await self._attempt()
+                    self._loop.beat(wait)
+                    await asyncio.sleep(wait)
         finally:
             self._stop_alarm()
 
@@ -154,6 +159,7 @@ class Channel:
         )
         self._log.info("channel.connected", url=shown(url), number=self._connects)
         self._change(ChannelState.CONNECTED, None)
+        self._loop.beat(self._times.longest_silence)
         # Not well yet: a peer that takes every connection and closes it at once is out of order.
         well = loop.call_later(self._times.short, self._be_well)
         conversation = Conversation(session, url)
@@ -198,7 +204,7 @@ class Channel:
 
     async def _tell_inactive(self) -> None:
         try:
-            async with asyncio.timeout(_TELLING_LIMIT):
+            async with asyncio.timeout(self._times.telling):
                 answer = self._on_inactive()
                 if inspect.isawaitable(answer):
                     await answer
@@ -219,6 +225,7 @@ class Channel:
         self._status = replace(self._status, state=state, since=since, problem=problem)
 
     def _note_message(self) -> None:
+        self._loop.beat(self._times.longest_silence)
         self._status = replace(self._status, last_message_at=self._clock.now())
 
     def _lose(self, problem: str, state: ChannelState = ChannelState.DISCONNECTED) -> None:

@@ -70,7 +70,8 @@ class ChannelTimes:
     ``at_once`` spreads the reconnect after a close of the peer, which may close a whole fleet at the same
     moment. A session shorter than ``short`` counts as a failure even if it was closed properly. ``closing``
     bounds the wait for the peer's half of a close, ``linger`` what a conversation may take to end after its
-    connection has, ``tolerated`` the time without a connection after which it is a problem.
+    connection has, ``tolerated`` the time without a connection after which it is a problem, ``telling`` what
+    whoever is told that the instance is inactive may take.
     """
 
     back_off: BackOffRule
@@ -88,6 +89,17 @@ class ChannelTimes:
     closing: float = 5.0
     linger: float = 5.0
     tolerated: float = 60.0
+    telling: float = 60.0
+
+    @property
+    def longest_attempt(self) -> float:
+        """Within which a channel that gets on has connected, or given that up, and told whom it must tell."""
+        return self.prepare + self.connect + self.handshake + self.telling
+
+    @property
+    def longest_silence(self) -> float:
+        """Within which a connection on which nothing is heard has ended, with its conversation."""
+        return self.read + self.closing + self.linger
 
 
 CONTROL_TIMES = ChannelTimes(BackOffRule(least=0.25, most=120.0, factor=1.5, jitter=0.2))

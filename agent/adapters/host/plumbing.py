@@ -7,17 +7,25 @@ import structlog
 
 from agent.adapters.host.bridge import TaskBridge
 from agent.adapters.host.firewall import Firewall
+from agent.adapters.host.keeping import NoKeeper, SocketKeeper
 from agent.adapters.host.rules import FirewallPlan
 from agent.adapters.host.sockets import EndpointSockets, Listener
 from agent.adapters.host.sysctls import route_localnet_problem
 from agent.model.errors import CannotStart
+from agent.model.progress import Progress
 from agent.ports.health import HealthReports
 
 log = structlog.get_logger()
 
+_LONGEST_LOOK = 300.0
+"""Seconds. nft and ip are given up long before."""
+
 
 class HostPlumbing:
-    """Bridge, address, firewall and sockets together. ``recheck``: seconds between two looks at all of it."""
+    """Bridge, address, firewall and sockets together. ``recheck``: seconds between two looks at all of it.
+
+    ``keeper``: holds the sockets while the agent is away; None: nobody does.
+    """
 
     def __init__(
         self,
@@ -26,10 +34,14 @@ class HostPlumbing:
         *,
         nft: str = "nft",
         recheck: float = 30.0,
+        keeper: SocketKeeper | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self._plan = plan
         self._health = health
         self._recheck = recheck
+        self._progress = progress or Progress()
+        self._keeper = keeper or NoKeeper()
         self._bridge = TaskBridge(plan.links)
         self._firewall = Firewall(plan, nft=nft)
         self._sockets = EndpointSockets(
@@ -38,6 +50,8 @@ class HostPlumbing:
             optional=plan.docker_bridges,
             address=str(plan.links.endpoint),
             port=plan.port,
+            keeper=self._keeper,
+            progress=self._progress,
         )
 
     async def ensure(self) -> None:
@@ -53,9 +67,9 @@ class HostPlumbing:
 
     async def keep(self) -> None:
         """Never ends: look at everything again and again, put back what is gone, and say so."""
-        while True:
-            await asyncio.sleep(self._recheck)
-            await self.look_again()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keeper.run())
+            group.create_task(self._keep_looking())
 
     async def look_again(self) -> None:
         """One look. What had vanished is put back and stays a health problem until the next look."""
@@ -69,6 +83,13 @@ class HostPlumbing:
         if await self._firewall.remove():
             removed = (*removed, f"nftables table {self._plan.table}")
         return removed
+
+    async def _keep_looking(self) -> None:
+        with self._progress.watched("firewall and bridge") as loop:
+            while True:
+                loop.beat(self._recheck + _LONGEST_LOOK)
+                await asyncio.sleep(self._recheck)
+                await self.look_again()
 
     async def _restore_firewall(self) -> None:
         try:

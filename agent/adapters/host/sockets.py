@@ -10,7 +10,9 @@ from pathlib import Path
 
 import structlog
 
+from agent.adapters.host.keeping import NoKeeper, SocketKeeper, problem_of, socket_name
 from agent.model.errors import CannotStart
+from agent.model.progress import Progress
 from agent.ports.health import HealthReports
 
 log = structlog.get_logger()
@@ -18,6 +20,13 @@ log = structlog.get_logger()
 _COMPONENT = "endpoint sockets"
 _RTMGRP_LINK = 1
 _BACKLOG = 512
+_RELEASES = 20
+_RELEASE_PAUSE = 0.05
+"""Seconds between two looks whether a keeper has let go of an address: systemd does so in its own time."""
+
+
+class AddressTaken(CannotStart):
+    """Another socket listens there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +42,8 @@ class EndpointSockets:
 
     ``required`` interfaces must exist from the start; ``optional`` ones (Docker's bridge) may come later.
     ``recheck``: seconds after which the interfaces are looked at even if the kernel said nothing.
+    ``keeper``: holds them while the agent is away; what it has of an earlier agent is used again if it is
+    right, and closed if not.
     """
 
     def __init__(
@@ -44,6 +55,8 @@ class EndpointSockets:
         address: str = "169.254.170.2",
         port: int = 80,
         recheck: float = 5.0,
+        keeper: SocketKeeper | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self._health = health
         self._required = required
@@ -51,7 +64,10 @@ class EndpointSockets:
         self._address = address
         self._port = port
         self._recheck = recheck
+        self._progress = progress or Progress()
         self._served: dict[str, int] = {}
+        self._keeper = keeper or NoKeeper()
+        self._kept: dict[str, socket.socket] = {}
 
     async def listeners(self) -> AsyncIterator[Listener]:
         """Yield a socket for each interface that is there, and again when one appears or is made anew.
@@ -59,29 +75,55 @@ class EndpointSockets:
         Never ends. A later socket for the same interface replaces the earlier one, which hears nothing any
         more. Raise ``CannotStart`` if a required interface cannot be listened on at the first look.
         """
-        with _link_events() as events:
-            for listener in self._first_look():
-                yield listener
-            while True:
-                await _wait(events, self._recheck)
-                for listener in self._look_again():
+        with _link_events() as events, self._progress.watched("credentials endpoint") as loop:
+            await self._recover()
+            try:
+                for listener in await self._first_look():
                     yield listener
+                while True:
+                    loop.beat(self._recheck)
+                    await _wait(events, self._recheck)
+                    for listener in await self._look_again():
+                        yield listener
+            finally:
+                for each in self._kept.values():
+                    each.close()
 
-    def _first_look(self) -> tuple[Listener, ...]:
+    async def _recover(self) -> None:
+        """Take what is right of what was kept. The rest is closed: it may be in the way of a new one."""
+        for name, listening in (await self._keeper.recover()).items():
+            interface, problem = self._judged(name, listening)
+            if problem is None:
+                self._kept[interface] = listening
+                continue
+            log.warning("socket.dropped", name=name, reason=problem)
+            listening.close()
+            await self._keeper.forget(name)
+
+    def _judged(self, name: str, listening: socket.socket) -> tuple[str, str | None]:
+        for interface in (*self._required, *self._optional):
+            if name == self._name_of(interface):
+                index = _index(interface)
+                if index is None:
+                    return interface, f"there is no interface {interface} any more"
+                return interface, problem_of(listening, interface, index, self._address, self._port)
+        return "", "it is for no place that is served now"
+
+    async def _first_look(self) -> tuple[Listener, ...]:
         made: list[Listener] = []
         try:
             for name in self._required:
                 index = _index(name)
                 if index is None:
                     raise CannotStart(f"there is no interface {name} to listen on", is_final=False)
-                made.append(self._make(name, index))
+                made.append(await self._make(name, index))
         except CannotStart:
             for listener in made:
                 listener.socket.close()
             raise
-        return (*made, *self._look_again())
+        return (*made, *await self._look_again())
 
-    def _look_again(self) -> tuple[Listener, ...]:
+    async def _look_again(self) -> tuple[Listener, ...]:
         made: list[Listener] = []
         problems: list[str] = []
         for name in (*self._required, *self._optional):
@@ -89,21 +131,46 @@ class EndpointSockets:
             if index is None:
                 if self._served.pop(name, None) is not None:
                     log.warning("interface.lost", interface=name)
+                    await self._keeper.forget(self._name_of(name))
                 if name in self._required:
                     problems.append(f"interface {name} is gone")
             elif self._served.get(name) != index:
                 try:
-                    made.append(self._make(name, index))
+                    made.append(await self._make(name, index))
                 except CannotStart as error:
                     problems.append(f"{name}: {error}")
         self._health.report(_COMPONENT, "; ".join(problems) or None)
         return tuple(made)
 
-    def _make(self, name: str, index: int) -> Listener:
-        listening = bound_socket(name, self._address, self._port)
+    async def _make(self, name: str, index: int) -> Listener:
+        kept = self._kept.pop(name, None)
+        listening = kept or await self._opened(name)
         self._served[name] = index
-        log.info("endpoint.opened", interface=name, address=self._address, port=self._port)
+        await self._keeper.keep(self._name_of(name), listening)
+        log.info(
+            "endpoint.opened",
+            interface=name,
+            address=self._address,
+            port=self._port,
+            was_kept=kept is not None,
+        )
         return Listener(name, listening)
+
+    async def _opened(self, interface: str) -> socket.socket:
+        """A new socket. If the address is taken, a keeper may have one that it did not give back."""
+        try:
+            return bound_socket(interface, self._address, self._port)
+        except AddressTaken:
+            if not await self._keeper.forget(self._name_of(interface)):
+                raise
+        for _ in range(_RELEASES):
+            with contextlib.suppress(AddressTaken):  # not yet
+                return bound_socket(interface, self._address, self._port)
+            await asyncio.sleep(_RELEASE_PAUSE)
+        return bound_socket(interface, self._address, self._port)
+
+    def _name_of(self, interface: str) -> str:
+        return socket_name(interface, self._address, self._port)
 
 
 def bound_socket(interface: str | None, address: str, port: int) -> socket.socket:
@@ -142,7 +209,7 @@ def _cannot_listen(error: OSError, interface: str | None, address: str, port: in
     place = f"{address}:{port}" + (f" on {interface}" if interface else "")
     if error.errno == errno.EADDRINUSE:
         holder = holder_of(port) or "another process"
-        return CannotStart(
+        return AddressTaken(
             f"cannot listen on {place}: port {port} is taken by {holder}. Stop it, or let one of the two "
             "listen elsewhere",
             is_final=False,

@@ -30,6 +30,7 @@ from agent.adapters.local.vpc.plan import VpcPlan
 from agent.model.desired import DesiredTasks, WantedTask
 from agent.model.errors import BackendUnavailable, CannotStart, ReportRejected
 from agent.model.ids import task_id
+from agent.model.progress import Progress
 from agent.model.report import TaskReport
 from agent.model.spec import Pairs, PullBehavior, TaskSpec
 from agent.ports.clock import Clock
@@ -71,7 +72,14 @@ class LocalOptions:
 class LocalBackend:
     """Implements ``TaskStateBackend``: ``start``, serve ``application()``, keep up ``run()``, ``aclose``."""
 
-    def __init__(self, options: LocalOptions, plan: VpcPlan, vpc: ElasticNetwork, clock: Clock) -> None:
+    def __init__(
+        self,
+        options: LocalOptions,
+        plan: VpcPlan,
+        vpc: ElasticNetwork,
+        clock: Clock,
+        progress: Progress | None = None,
+    ) -> None:
         identity = Identity(options.region, options.account, options.cluster)
         self.node = Node(
             place=Place(identity, plan, options.pull_behavior, options.mtu, options.interface_wait),
@@ -85,7 +93,8 @@ class LocalBackend:
         self._vpc = vpc
         self._clock = clock
         self._store = Store(options.data_dir, clock, self._wake)
-        self._keeper = InterfaceKeeper(self._store, vpc, options.mtu)
+        self._progress = progress or Progress()
+        self._keeper = InterfaceKeeper(self._store, vpc, options.mtu, self._progress)
         self._api: Api | None = None
         self._keys: KeyPair | None = None
         self._instance: InstanceRecord | None = None
@@ -170,18 +179,20 @@ class LocalBackend:
         self._listeners += 1
         self._has_listened = True
         try:
-            while True:
-                changed = self._changed
-                try:
-                    tasks, is_complete = await self._wanted()
-                except DatabaseFailed as failure:
-                    log.warning("backend.lost", problem=str(failure))
-                    await asyncio.sleep(1.0)
-                    continue
-                if tasks != seen:
-                    seen = tasks
-                    yield DesiredTasks(self._sequence, complete=is_complete, tasks=tasks)
-                await _either(changed, _POLL)
+            with self._progress.watched("orders of the local backend") as loop:
+                while True:
+                    changed = self._changed
+                    loop.beat(_POLL)
+                    try:
+                        tasks, is_complete = await self._wanted()
+                    except DatabaseFailed as failure:
+                        log.warning("backend.lost", problem=str(failure))
+                        await asyncio.sleep(1.0)
+                        continue
+                    if tasks != seen:
+                        seen = tasks
+                        yield DesiredTasks(self._sequence, complete=is_complete, tasks=tasks)
+                    await _either(changed, _POLL)
         finally:
             self._listeners -= 1
 
@@ -277,12 +288,14 @@ class LocalBackend:
         self._keeper.look()
 
     async def _tidy(self) -> None:
-        while True:
-            try:
-                await self._store.tidy()
-            except DatabaseFailed as failure:
-                log.warning("store.untidied", problem=str(failure))
-            await asyncio.sleep(_TIDY)
+        with self._progress.watched("tidying of the store") as loop:
+            while True:
+                loop.beat(2 * _TIDY)
+                try:
+                    await self._store.tidy()
+                except DatabaseFailed as failure:
+                    log.warning("store.untidied", problem=str(failure))
+                await asyncio.sleep(_TIDY)
 
 
 def _placed(ledger: Ledger) -> list[tuple[TaskRecord, AttachmentRecord]]:

@@ -14,6 +14,7 @@ from agent.adapters.local.records import AttachmentRecord, TaskRecord
 from agent.adapters.local.store import Store
 from agent.adapters.local.vpc.errors import VpcError
 from agent.adapters.local.vpc.plan import DEFAULT_MTU, InterfacePlan
+from agent.model.progress import Loop, Progress
 
 log = structlog.get_logger()
 
@@ -53,9 +54,12 @@ class InterfaceKeeper:
     ``mtu`` None: as the VPC does by default.
     """
 
-    def __init__(self, store: Store, vpc: ElasticNetwork, mtu: int | None = None) -> None:
+    def __init__(
+        self, store: Store, vpc: ElasticNetwork, mtu: int | None = None, progress: Progress | None = None
+    ) -> None:
         self._store = store
         self._vpc = vpc
+        self._progress = progress or Progress()
         self._mtu = mtu if mtu is not None else DEFAULT_MTU
         self._changed = asyncio.Event()
         self._made: set[str] = set()
@@ -85,20 +89,25 @@ class InterfaceKeeper:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as steps:
             steps.create_task(self._sweep())
-            while True:
-                self._changed.clear()
-                try:
-                    goals = await self._store.transact(Ledger.interface_goals)
-                    self._retries.pop("", None)
-                except DatabaseFailed as failure:
-                    log.warning("interfaces.unreadable", problem=str(failure))
-                    goals = ()
-                    self._retries[""] = self._later("")
-                for task_id, must_go in goals:
-                    if self._is_due(task_id) and (must_go or task_id not in self._made):
-                        self._busy.add(task_id)
-                        steps.create_task(self._step(task_id, self._remove if must_go else self._make))
-                await self._wait()
+            with self._progress.watched("interfaces of the simulated VPC") as loop:
+                await self._close_gaps(steps, loop)
+
+    async def _close_gaps(self, steps: asyncio.TaskGroup, loop: Loop) -> None:
+        while True:
+            loop.beat(_LONGEST_WAIT)
+            self._changed.clear()
+            try:
+                goals = await self._store.transact(Ledger.interface_goals)
+                self._retries.pop("", None)
+            except DatabaseFailed as failure:
+                log.warning("interfaces.unreadable", problem=str(failure))
+                goals = ()
+                self._retries[""] = self._later("")
+            for task_id, must_go in goals:
+                if self._is_due(task_id) and (must_go or task_id not in self._made):
+                    self._busy.add(task_id)
+                    steps.create_task(self._step(task_id, self._remove if must_go else self._make))
+            await self._wait()
 
     async def _wait(self) -> None:
         now = asyncio.get_running_loop().time()
