@@ -81,6 +81,10 @@ pause: venv ## the pause image for each architecture that has a compiler, in bui
 	    || echo "pause: no compiler for arm64 can be installed here, only the native image is built"
 	@$(RUN) -m pause.build --output build/pause
 
+.PHONY: image
+image: venv docker ## the agent's container image, berth/agent (BASE=TAG chooses its Debian)
+	@$(RUN) -m deploy.image.build $(if $(BASE),--base "$(BASE)")
+
 .PHONY: demo-images
 demo-images: venv docker ## the three demo images, loaded into Docker
 	@sh deploy/packages.sh busybox-static

@@ -100,12 +100,12 @@ class Stamp:
         return f"VERSION = {self.version!r}\nGIT_SHORT_HASH = {self.git_hash!r}\nDIRTY = {self.is_dirty!r}\n"
 
 
-def build(output: Path, interpreter: Path | None = None) -> tuple[Path, ...]:
+def build(output: Path, interpreter: Path | None = None, revision: str | None = None) -> tuple[Path, ...]:
     """Write all products into `output`; return their paths. Raises BuildFailed."""
     python = (interpreter or choose_interpreter()).resolve()
     if len(f"#!{python} -IS") > _LONGEST_SHEBANG or " " in str(python):
         raise BuildFailed(f"interpreter {str(python)!r} does not fit into a shebang line")
-    stamp = read_stamp()
+    stamp = read_stamp(revision)
     output.mkdir(parents=True, exist_ok=True)
     return tuple(_build_one(name, package, python, stamp, output) for name, package in PRODUCTS.items())
 
@@ -122,12 +122,18 @@ def choose_interpreter() -> Path:
     return Path(os.path.realpath(sys.executable))
 
 
-def read_stamp() -> Stamp:
-    """The version from agent/__init__.py and the state of the git tree, if there is one."""
+def read_stamp(revision: str | None = None) -> Stamp:
+    """The version from agent/__init__.py and the state of the git tree, if there is one.
+
+    `revision` is for a place without the git tree: a commit's hash, with `-dirty` behind it after a change.
+    """
     source = (_ROOT / "agent" / "__init__.py").read_text()
     found = re.search(r'^__version__ = "([^"]+)"$', source, re.MULTILINE)
     if found is None:
         raise BuildFailed('agent/__init__.py has no line of the form __version__ = "..."')
+    if revision is not None:
+        given, _, change = revision.partition("-")
+        return Stamp(found.group(1), given[:8], is_dirty=bool(change))
     git_hash = _git("rev-parse", "--short=8", "HEAD")
     changes = _git("status", "--porcelain", "--", _PACKAGE, "agent/__init__.py")
     return Stamp(found.group(1), git_hash or "", is_dirty=git_hash is None or bool(changes))
@@ -217,9 +223,10 @@ def _main() -> int:
     parser.add_argument(
         "--interpreter", type=Path, help="the Python that will run them (default: the system's)"
     )
+    parser.add_argument("--revision", help="the git revision, where git cannot be asked: HASH or HASH-dirty")
     options = parser.parse_args()
     try:
-        for path in build(options.output, options.interpreter):
+        for path in build(options.output, options.interpreter, options.revision):
             print(path)
     except BuildFailed as failure:
         print(f"cannot build the plugins: {failure}", file=sys.stderr)
