@@ -68,13 +68,26 @@ class Connection:
                 raise _ecs_failure(answer.status, document)
         return document
 
+    def needs_own_api(self, instead: str) -> None:
+        """Raise ``Failure`` where that of Amazon ECS is in charge. ``instead``: the command to give there."""
+        if self.where.backend != "ecs":
+            return
+        cluster = self.where.cluster
+        whose = f"the cluster {cluster}" if cluster else "a cluster"
+        chosen = f" --cluster {cluster}" if cluster else ""
+        raise Failure(
+            f"this machine belongs to {whose} of Amazon ECS, whose control plane decides what runs; ask "
+            f"there: {instead}{chosen}. What is on this machine is told by berth ps, describe, logs, explain "
+            "and status",
+            USAGE,
+        )
+
     def key_pair(self) -> KeyPair:
         """From the agent's data directory, or from the environment that ``berth env`` made.
 
         An agent of a cluster of Amazon ECS has no API of its own, so there is none.
         """
-        if self.where.backend == "ecs":
-            raise Failure(_not_here(self.where.cluster), USAGE)
+        self.needs_own_api("aws ecs")
         path = self.where.data_directory / "credentials.json"
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -200,15 +213,6 @@ class _Exchange:
                 )
             case _:
                 return Failure(f"cannot talk to the agent on {self._base}: {error}")
-
-
-def _not_here(cluster: str) -> str:
-    whose, chosen = (f"the cluster {cluster}", f" --cluster {cluster}") if cluster else ("a cluster", "")
-    return (
-        f"this machine belongs to {whose}, whose API is that of the control plane of Amazon ECS: ask there, "
-        f"as in aws ecs list-tasks{chosen}; what runs on this machine is said by berth status, explain, logs "
-        "and leaks"
-    )
 
 
 def _signed(keys: KeyPair, headers: dict[str, str], body: bytes) -> dict[str, str]:

@@ -64,6 +64,10 @@ def _done(given: list[str]) -> int:
     except HelpWanted:
         print(texts.about(word))
         return OK
+    if chosen.color != "auto":
+        from agent.cli import output  # noqa: PLC0415 - as above
+
+        output.choose(chosen.color)
     module, function = chosen.does.split(":")
     command: Callable[[argparse.Namespace], int] = getattr(importlib.import_module(module), function)
     return command(chosen)

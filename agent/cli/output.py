@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from agent.cli.failures import USAGE, Failure
+from agent.cli.failures import Failure
 
 _GREEN, _YELLOW, _RED = "32", "33", "31"
 _COLOURS = dict.fromkeys(("RUNNING", "HEALTHY", "OK", "connected", "active", "ACTIVE"), _GREEN)
@@ -117,14 +117,12 @@ def moment(value: object) -> datetime | None:
 
     Raise ``Failure`` if it is neither.
     """
-    if isinstance(value, int | float):
-        return datetime.fromtimestamp(value, UTC)
-    if isinstance(value, str) and value:
-        try:
-            return datetime.fromisoformat(value)
-        except ValueError as error:
-            raise Failure(f"the agent's answer has {value!r} for a time; expected ISO 8601", USAGE) from error
-    return None
+    try:
+        if isinstance(value, int | float):
+            return datetime.fromtimestamp(value, UTC)
+        return datetime.fromisoformat(value) if isinstance(value, str) and value else None
+    except (ValueError, OverflowError, OSError) as error:
+        raise Failure(f"the agent's answer has {value!r} for a time") from error
 
 
 def clean(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from agent.cli.connection import Connection
 from agent.cli.failures import FAILED, OK, USAGE, Failure
 from agent.cli.output import print_json, print_table
-from agent.cli.tasks import described_tasks, settle, short_id, summary
+from agent.cli.tasks import COLUMNS, described_tasks, settle, short_id, summary
 
 PER_CALL = 10
 """How many copies RunTask starts at once (ECS's limit)."""
@@ -20,6 +20,7 @@ PER_CALL = 10
 def run(chosen: argparse.Namespace) -> int:
     """Register, run, and with ``--wait`` wait. Exit code 1 if a copy was not placed or has failed."""
     connection = Connection.find(chosen.env_file)
+    connection.needs_own_api("aws ecs run-task --task-definition FAMILY")
     cluster = chosen.cluster or connection.where.cluster
     definition = _definition(connection, chosen.file)
     request: dict[str, Any] = {"cluster": cluster, "taskDefinition": definition["taskDefinitionArn"]}
@@ -40,10 +41,8 @@ def run(chosen: argparse.Namespace) -> int:
     if chosen.json:
         print_json({"taskDefinition": definition, "tasks": tasks, "failures": failures})
     else:
-        print_table(
-            ("TASK", "DEFINITION", "STATUS", "HEALTH", "ADDRESS", "AGE"), [summary(task) for task in tasks]
-        )
-    _tell_failures(failures, tasks)
+        print_table(COLUMNS, [summary(task) for task in tasks])
+        _tell_failures(failures, tasks)
     return FAILED if failures or any(_has_failed(task) for task in tasks) else OK
 
 

@@ -13,7 +13,9 @@ from agent.settings import BadSettings, Settings, environment
 
 def env(chosen: argparse.Namespace) -> int:
     """Print lines for a shell. They hold a secret that is good for this machine's agent only."""
-    keys = Connection.find(chosen.env_file).key_pair()
+    connection = Connection.find(chosen.env_file)
+    connection.needs_own_api("the AWS CLI needs no other endpoint, as in aws ecs list-tasks")
+    keys = connection.key_pair()
     variables = {
         "AWS_ENDPOINT_URL_ECS": keys.endpoint,
         "AWS_REGION": keys.region,

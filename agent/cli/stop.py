@@ -13,6 +13,7 @@ from agent.cli.tasks import find_task, settle, short_id
 def stop(chosen: argparse.Namespace) -> int:
     """Stop each task that is named. One that cannot be found does not keep the others from being stopped."""
     connection = Connection.find(chosen.env_file)
+    connection.needs_own_api("aws ecs stop-task --task TASK")
     stopping: dict[str, dict[str, Any]] = {}
     failures: list[Failure] = []
     for named in dict.fromkeys(chosen.task):

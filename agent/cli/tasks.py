@@ -1,4 +1,8 @@
-"""Tasks over the ECS API: list, describe, stop; and finding the one that a few characters of its id mean."""
+"""Tasks: list them, and find the one that a few characters of its id mean.
+
+With the backend ``local`` they come from the ECS API. With ``ecs`` that API is the control plane's, and the
+tasks are those that this machine knows, in the same words.
+"""
 
 import argparse
 import time
@@ -6,76 +10,45 @@ from typing import Any
 
 from agent.cli.connection import Connection
 from agent.cli.failures import FAILED, NOT_FOUND, OK, USAGE, Failure
-from agent.cli.output import moment, print_facts, print_json, print_table, span
+from agent.cli.output import clean, moment, print_json, print_table, span
+from agent.cli.seen import tasks_seen
 
 SHORTEST_PREFIX = 4
 ID_LENGTH = 32
 PER_CALL = 100
 """How many tasks DescribeTasks takes at once (ECS's limit)."""
 
+COLUMNS = ("TASK", "DEFINITION", "STATUS", "HEALTH", "ADDRESS", "AGE")
+"""Of a list of tasks, in a pipe as well. New ones are added at the end."""
+
 
 def ps(chosen: argparse.Namespace) -> int:
     """``berth ps``."""
     connection = Connection.find(chosen.env_file)
     cluster = chosen.cluster or connection.where.cluster
-    described = all_tasks(connection, cluster, with_stopped=chosen.all)
+    with_stopped = chosen.all or bool(set(chosen.status) & {"STOPPED", "STOPPING", "DEPROVISIONING"})
+    described = [
+        task
+        for task in all_tasks(connection, cluster, with_stopped=with_stopped)
+        if (not chosen.status or task.get("lastStatus") in chosen.status)
+        and (not chosen.family or definition(task).partition(":")[0] in chosen.family)
+    ]
     described.sort(key=lambda task: task.get("createdAt", 0), reverse=True)
     if chosen.json:
         print_json({"tasks": described})
-        return OK
-    print_table(
-        ("TASK", "DEFINITION", "STATUS", "HEALTH", "ADDRESS", "AGE"), [summary(task) for task in described]
-    )
-    return OK
-
-
-def describe(chosen: argparse.Namespace) -> int:
-    """``berth describe``."""
-    connection = Connection.find(chosen.env_file)
-    task = find_task(connection, chosen.task, chosen.cluster)
-    if chosen.json:
-        print_json(task)
-        return OK
-    interface = details(task)
-    print_facts(
-        (
-            ("task", short_id(task["taskArn"])),
-            ("arn", task["taskArn"]),
-            ("definition", _definition(task)),
-            ("status", task.get("lastStatus")),
-            ("wanted", task.get("desiredStatus")),
-            ("health", task.get("healthStatus")),
-            ("created", _time(task.get("createdAt"))),
-            ("started", _time(task.get("startedAt"))),
-            ("stopped", _time(task.get("stoppedAt"))),
-            ("stop code", task.get("stopCode")),
-            ("reason", task.get("stoppedReason")),
-            ("address", interface.get("privateIPv4Address")),
-            ("interface", interface.get("networkInterfaceId")),
-            ("mac", interface.get("macAddress")),
-            ("subnet", interface.get("subnetId")),
-        )
-    )
-    print()
-    print_table(
-        ("CONTAINER", "STATUS", "HEALTH", "EXIT", "IMAGE", "REASON"),
-        [
-            (
-                container.get("name"),
-                container.get("lastStatus"),
-                container.get("healthStatus"),
-                container.get("exitCode"),
-                container.get("image"),
-                container.get("reason"),
-            )
-            for container in task.get("containers", [])
-        ],
-    )
+    elif chosen.quiet:
+        for task in described:
+            print(clean(short_id(task["taskArn"])))
+    else:
+        print_table(COLUMNS, [summary(task) for task in described])
     return OK
 
 
 def all_tasks(connection: Connection, cluster: str, *, with_stopped: bool) -> list[dict[str, Any]]:
     """Every task of a cluster, described."""
+    if connection.where.backend == "ecs":
+        seen = tasks_seen(connection, cluster)
+        return [task for task in seen if with_stopped or task.get("lastStatus") != "STOPPED"]
     arns: list[str] = []
     for status in ("RUNNING", "STOPPED") if with_stopped else ("RUNNING",):
         token = None
@@ -104,7 +77,8 @@ def find_task(connection: Connection, text: str, cluster: str | None) -> dict[st
         cluster = cluster or _cluster_in(text)
     cluster = cluster or connection.where.cluster
     wanted = text if text.startswith("arn:") else text.lower()
-    if text.startswith("arn:") or len(text) == ID_LENGTH:
+    is_asked_by_name = connection.where.backend != "ecs"
+    if is_asked_by_name and (text.startswith("arn:") or len(text) == ID_LENGTH):
         found = described_tasks(connection, cluster, [wanted])
         if not found:
             raise Failure(f"there is no task {text} in cluster {cluster}; berth ps -a lists them", NOT_FOUND)
@@ -116,12 +90,13 @@ def find_task(connection: Connection, text: str, cluster: str | None) -> dict[st
     matching = [
         task
         for task in all_tasks(connection, cluster, with_stopped=True)
-        if short_id(task["taskArn"]).startswith(wanted)
+        if wanted == task["taskArn"] or short_id(task["taskArn"]).startswith(wanted)
     ]
     if not matching:
-        raise Failure(f"no task in cluster {cluster} begins with {text}; berth ps -a lists them", NOT_FOUND)
+        where = f"in cluster {cluster}" if is_asked_by_name else "of this machine"
+        raise Failure(f"no task {where} begins with {text}; berth ps -a lists them", NOT_FOUND)
     if len(matching) > 1:
-        names = "\n".join(f"  {short_id(task['taskArn'])}  {_definition(task)}" for task in matching)
+        names = "\n".join(f"  {short_id(task['taskArn'])}  {definition(task)}" for task in matching)
         raise Failure(f"{text} may mean several tasks; give more of the id:\n{names}", USAGE)
     return matching[0]
 
@@ -132,7 +107,7 @@ def summary(task: dict[str, Any]) -> tuple[object, ...]:
     age = span(time.time() - created.timestamp()) if created else None
     return (
         short_id(task["taskArn"]),
-        _definition(task),
+        definition(task),
         task.get("lastStatus"),
         task.get("healthStatus"),
         details(task).get("privateIPv4Address"),
@@ -178,15 +153,11 @@ def settle(
         time.sleep(0.1)
 
 
-def _definition(task: dict[str, Any]) -> str:
+def definition(task: dict[str, Any]) -> str:
+    """Family and revision of a task: ``web:3``."""
     return short_id(str(task.get("taskDefinitionArn", "")))
 
 
 def _cluster_in(arn: str) -> str | None:
     parts = arn.rsplit(":task/", 1)[-1].split("/")
     return parts[0] if len(parts) > 1 else None
-
-
-def _time(value: object) -> str:
-    at = moment(value)
-    return "" if at is None else at.astimezone().strftime("%Y-%m-%d %H:%M:%S %z")

@@ -80,7 +80,7 @@ _PS = Word(
 _DESCRIBE = Word(
     "describe",
     "tasks",
-    "agent.cli.tasks:describe",
+    "agent.cli.describe:describe",
     "one task with its containers, and what happened to it",
     "Shows a task: status and goal, network interface, each container with its exit code and reason, and a "
     "timeline of what has happened to it on this machine. With --json it is Amazon ECS's document of the "

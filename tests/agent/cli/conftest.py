@@ -43,7 +43,7 @@ class StandIn:
             "lastStatus": self.become,
             "desiredStatus": "RUNNING",
             "healthStatus": "UNKNOWN",
-            "createdAt": 1_767_225_600.5 + number,
+            "createdAt": 1_767_225_600.5 + number % 1000,
             "containers": [{"name": "web", "lastStatus": self.become, "image": "web:1"}],
             "attachments": [
                 {

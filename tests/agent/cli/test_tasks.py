@@ -111,17 +111,24 @@ def test_more_tasks_than_one_call_takes_are_described_in_hundreds(agent) -> None
     assert [len(request["tasks"]) for _, request in agent.calls] == [100, 50]
 
 
-@pytest.mark.parametrize("words", [("ps",), ("env",), ("describe", "0123"), ("stop", "0123"), ("run", "web")])
-def test_a_machine_of_a_cluster_has_no_api_of_its_own_and_says_whose_it_is(
-    agent, monkeypatch, capsys, words
+@pytest.mark.parametrize(
+    ("words", "instead"),
+    [
+        (("env",), "aws ecs list-tasks"),
+        (("stop", "0123"), "aws ecs stop-task --task TASK"),
+        (("run", "web"), "aws ecs run-task --task-definition FAMILY"),
+    ],
+)
+def test_a_machine_of_a_cluster_has_no_api_of_its_own_and_says_what_to_use_instead(
+    agent, monkeypatch, capsys, words, instead
 ) -> None:
     monkeypatch.setenv("BERTH_BACKEND", "ecs")
     monkeypatch.setenv("ECS_CLUSTER", "shop")
     assert main(list(words)) == 2
     said = capsys.readouterr().err
     assert "belongs to the cluster shop" in said
-    assert "aws ecs list-tasks --cluster shop" in said
-    assert "berth status" in said
+    assert f"{instead} --cluster shop" in said
+    assert "berth ps" in said
     assert agent.names_of_calls() == []
 
 
