@@ -91,6 +91,34 @@ _CONFIG = Word(
     ("agent", "status"),
 )
 
+_DOCTOR = Word(
+    "doctor",
+    "agent",
+    "agent.cli.doctor.command:doctor",
+    "what is wrong with this machine, what it means, what to do",
+    "Looks at everything that the agent and its tasks need: Docker, control groups, the firewall, other "
+    "programs that configure interfaces, the clock, disks, servers, plugins, records. Each check has a "
+    "deadline of its own and all run at once, so it ends within 10 seconds, also while Docker hangs, with "
+    "an agent or without. With --fix it does what is safe, says so before, and says how it is undone.",
+    (
+        Option("CHECK", "only these checks; --list names them", takes="any"),
+        Option("--fix", "do what is safe for what is wrong, of the named checks or of all"),
+        Option("--dry-run", "say what --fix would do, and do nothing"),
+        Option("--list", "the names of the checks, and what each asks"),
+        *ASKING,
+    ),
+    (
+        Example("berth doctor docker live-restore"),
+        Example("berth doctor --fix sysctls"),
+        Example("berth doctor --json || echo not yet"),
+    ),
+    ("status", "leaks", "config"),
+    (
+        (0, "all is well, or there are only warnings"),
+        (1, "there is a problem, or a check did not end in time"),
+    ),
+)
+
 _LEAKS = Word(
     "leaks",
     "agent",
@@ -119,4 +147,4 @@ _ENV = Word(
     ("run", "config"),
 )
 
-WORDS: tuple[Word, ...] = (_AGENT, _STATUS, _HEALTHCHECK, _CONFIG, _LEAKS, _ENV)
+WORDS: tuple[Word, ...] = (_AGENT, _STATUS, _HEALTHCHECK, _CONFIG, _DOCTOR, _LEAKS, _ENV)
