@@ -1,7 +1,8 @@
-"""Compiles the pause program and packs it: ``python -m pause.build --output build/pause``.
+"""Compiles the small programs and packs them: ``python -m pause.build --output build/pause``.
 
-For each architecture whose compiler is on this machine it writes ``pause-<architecture>.tar``, ready for
-``docker load``, and ``pause-<architecture>.json``, which tells the agent the image id to look for.
+They are ``pause`` and ``keeper``. For each, and each architecture whose compiler is on this machine, it
+writes ``<program>-<architecture>.tar``, ready for ``docker load``, and ``<program>-<architecture>.json``,
+which tells the agent the image id to look for.
 """
 
 import argparse
@@ -16,12 +17,16 @@ import tempfile
 from pathlib import Path
 from typing import get_args
 
-from pause.image import Architecture, File, Image, ImageConfig, build_image
+from pause.image import Architecture, File, Folder, Image, ImageConfig, build_image
 
 IMAGE_NAME = "amazon/amazon-ecs-pause:0.1.0"
 """The name under which tools that know Amazon ECS expect the pause image. It is never pulled."""
 
+KEEPER_NAME = "berth/keeper:1"
+"""The image of the program that holds the endpoint's sockets while the agent restarts."""
+
 SOURCE = Path(__file__).with_name("pause.c")
+KEEPER_SOURCE = Path(__file__).with_name("keeper.c")
 
 # Nothing but the code: no C library, no start files, no notes, no symbols, one segment that may be
 # executed and not written. Everything that could differ from build to build is switched off.
@@ -46,12 +51,12 @@ _ELF_MACHINE: dict[Architecture, int] = {"amd64": 62, "arm64": 183}
 
 
 class BuildError(Exception):
-    """The pause program could not be compiled; the text says with which command and why."""
+    """A program could not be compiled; the text says with which command and why."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Build for every architecture that has a compiler. Return 0, or 1 if there was none or one failed."""
-    parser = argparse.ArgumentParser(prog="pause.build", description="Build the pause image.")
+    parser = argparse.ArgumentParser(prog="pause.build", description="Build the images of pause and keeper.")
     parser.add_argument("--output", type=Path, default=Path("build/pause"), help="folder to write to")
     output: Path = parser.parse_args(arguments).output
     output.mkdir(parents=True, exist_ok=True)
@@ -62,13 +67,17 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"pause: {architecture} left out, there is no {_CROSS_COMPILER[architecture]}")
             continue
         try:
-            program = compile_program(compiler, architecture)
+            pause = compile_program(compiler, architecture)
+            keeper = compile_program(compiler, architecture, KEEPER_SOURCE)
         except BuildError as error:
             print(f"pause: {error}", file=sys.stderr)
             return 1
-        image = pause_image(program, architecture)
-        archive = write_image(image, output)
-        print(f"pause: {archive} {image.image_id} (program of {len(program)} bytes)")
+        for image, program in (
+            (pause_image(pause, architecture), pause),
+            (keeper_image(keeper, architecture), keeper),
+        ):
+            archive = write_image(image, output)
+            print(f"pause: {archive} {image.image_id} (program of {len(program)} bytes)")
         built += 1
     if not built:
         print("pause: no C compiler found; install gcc", file=sys.stderr)
@@ -83,9 +92,9 @@ def find_compiler(architecture: Architecture) -> str | None:
 
 
 def compile_program(compiler: str, architecture: Architecture, source: Path = SOURCE) -> bytes:
-    """Compile and link the pause program and return the ELF file. Raise ``BuildError`` if that fails."""
+    """Compile and link the program and return the ELF file. Raise ``BuildError`` if that fails."""
     with tempfile.TemporaryDirectory(prefix="berth-pause-") as folder:
-        program = Path(folder) / "pause"
+        program = Path(folder) / source.stem
         command = [compiler, *_FLAGS_OF[architecture], "-o", str(program), str(source)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
@@ -104,9 +113,16 @@ def pause_image(program: bytes, architecture: Architecture) -> Image:
     return build_image(IMAGE_NAME, config, [File("/pause", program, mode=0o555)])
 
 
+def keeper_image(program: bytes, architecture: Architecture) -> Image:
+    """Pack the keeper. It runs as root, without any of root's rights: only its own user may talk to it."""
+    config = ImageConfig(architecture=architecture, entrypoint=("/keeper",), user="0:0")
+    return build_image(KEEPER_NAME, config, [File("/keeper", program, mode=0o555), Folder("/keep", 0o700)])
+
+
 def write_image(image: Image, output: Path) -> Path:
     """Write the archive and the description beside it; return the archive's path."""
-    archive = output / f"pause-{image.architecture}.tar"
+    program = "keeper" if image.name == KEEPER_NAME else "pause"
+    archive = output / f"{program}-{image.architecture}.tar"
     description = {
         "architecture": image.architecture,
         "archive": archive.name,

@@ -101,6 +101,8 @@ async def _work(parts: Parts) -> None:
         starting.create_task(parts.plumbing.ensure())
         starting.create_task(parts.network.start())
         starting.create_task(parts.control.start())
+        # before the endpoint answers: whoever waited for it while the agent restarted is known
+        starting.create_task(parts.node.load())
     audit = AuditLog(
         None if parts.settings.audit_disabled else parts.settings.audit_file,
         parts.clock,

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
@@ -15,11 +16,13 @@ from agent.adapters.docker.runtime import DockerRuntime
 from agent.adapters.docker.settings import CallLimits, DockerSettings, PauseImage
 from agent.adapters.files.checkpoints import FileCheckpoints
 from agent.adapters.files.pulls import FilePulls
+from agent.adapters.host.notify import Notifier
 from agent.adapters.host.plumbing import HostPlumbing
 from agent.adapters.host.rules import FirewallPlan
 from agent.adapters.interfaces import LinkWatcher
 from agent.daemon.control import Control, Machine
 from agent.daemon.hardware import architecture, cpu_units, memory_mib
+from agent.daemon.keeping import keeper_of
 from agent.endpoints.health import HealthBoard
 from agent.lifecycle.admission import Resources
 from agent.model.errors import CannotStart
@@ -48,10 +51,22 @@ class Parts:
     janitor: Janitor
 
 
-def build(control: Control, interfaces: LinkWatcher, clock: SystemClock, health: HealthBoard) -> Parts:
-    """Wire the parts; nothing is started yet. Raise ``CannotStart``."""
+def build(
+    control: Control,
+    interfaces: LinkWatcher,
+    clock: SystemClock,
+    health: HealthBoard,
+    *,
+    notifier: Notifier | None = None,
+    received: Sequence[tuple[str, int]] = (),
+) -> Parts:
+    """Wire the parts; nothing is started yet. ``received``: names and descriptors that came with the start.
+
+    Raise ``CannotStart``.
+    """
     settings = control.settings
-    runtime = DockerRuntime(_docker_settings(settings), clock)
+    docker = _docker_settings(settings)
+    runtime = DockerRuntime(docker, clock)
     network = CniProvider(_cni_settings(settings))
     checkpoints = FileCheckpoints(settings.data_directory)
     logins = _logins(control, clock)
@@ -75,7 +90,13 @@ def build(control: Control, interfaces: LinkWatcher, clock: SystemClock, health:
         runtime=runtime,
         network=network,
         interfaces=interfaces,
-        plumbing=HostPlumbing(FirewallPlan(port=settings.endpoint_port, local_routes=routes), health),
+        plumbing=HostPlumbing(
+            FirewallPlan(port=settings.endpoint_port, local_routes=routes),
+            health,
+            keeper=keeper_of(
+                settings, docker, notifier or Notifier(None, health), received, health, image_in=_image
+            ),
+        ),
         checkpoints=checkpoints,
         logins=logins,
         control=control,
@@ -88,7 +109,7 @@ def build(control: Control, interfaces: LinkWatcher, clock: SystemClock, health:
 def _docker_settings(settings: Settings) -> DockerSettings:
     return DockerSettings(
         cluster=settings.cluster,
-        pause=_pause_image(settings.pause_path),
+        pause=_image(settings.pause_path, "pause"),
         host=settings.docker_host,
         region=settings.region,
         start_slots=settings.start_slots,
@@ -106,14 +127,14 @@ def _docker_settings(settings: Settings) -> DockerSettings:
     )
 
 
-def _pause_image(directory: Path) -> PauseImage:
-    description = directory / f"pause-{architecture()}.json"
+def _image(directory: Path, program: str) -> PauseImage:
+    description = directory / f"{program}-{architecture()}.json"
     try:
         content = json.loads(description.read_text(encoding="utf-8"))
         return PauseImage(content["image_id"], content["name"], directory / content["archive"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CannotStart(
-            f"the pause image's description {description} cannot be read ({error}); build it with "
+            f"the {program} image's description {description} cannot be read ({error}); build it with "
             "'make build' or point BERTH_PAUSE_PATH at its directory",
             is_final=True,
         ) from error

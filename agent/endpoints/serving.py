@@ -1,6 +1,7 @@
 """Serve an application on sockets that come and go, and let no single caller take all of it."""
 
 import asyncio
+import contextlib
 import socket
 from collections import Counter
 from dataclasses import dataclass
@@ -27,6 +28,16 @@ class Limits:
     shutdown_seconds: float = 2.0
 
 
+AT_ONCE = 16
+"""How many waiting connections are accepted before those that are open get their turn.
+
+Hundreds may wait when the agent comes back; open all at the same time, those of one source would be too many.
+"""
+
+SPEAK_SECONDS = 0.5
+"""How long a connection that was accepted may take at the end to send its first bytes, and be answered."""
+
+
 class Served:
     """An application on any number of named listening sockets. An async context manager."""
 
@@ -41,6 +52,7 @@ class Served:
             shutdown_timeout=self._limits.shutdown_seconds,
         )
         self._open: Counter[str] = Counter()
+        self._silent = _Silent()
         self._listeners: dict[str, asyncio.Server] = {}
 
     async def __aenter__(self) -> Self:
@@ -52,6 +64,7 @@ class Served:
     ) -> None:
         for name in tuple(self._listeners):
             self.leave(name)
+        await self._heard()
         await self._runner.cleanup()
 
     async def listen(self, name: str, listening: socket.socket) -> None:
@@ -62,9 +75,9 @@ class Served:
         self.leave(name)
         loop = asyncio.get_running_loop()
         self._listeners[name] = await loop.create_server(
-            lambda: _Connection(cast(asyncio.Protocol, server()), self._open, self._limits),
-            sock=listening,
-            backlog=512,
+            lambda: _Connection(cast(asyncio.Protocol, server()), self._open, self._silent, self._limits),
+            sock=_Listening(fileno=listening.detach()),
+            backlog=AT_ONCE,
         )
 
     def leave(self, name: str) -> None:
@@ -73,18 +86,66 @@ class Served:
         if listener is not None:
             listener.close()
 
+    async def _heard(self) -> None:
+        """Until every connection that was accepted has begun to speak. What is spoken of is answered."""
+        for _ in range(_TURNS):  # what has just been accepted becomes a connection
+            await asyncio.sleep(0)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SPEAK_SECONDS):
+                await self._silent.none.wait()
+        for _ in range(_TURNS):  # what has just been heard becomes a request
+            await asyncio.sleep(0)
+
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the sockets that are listened on now."""
         return tuple(self._listeners)
 
 
+class _Silent:
+    """The connections that have not said anything yet. ``none``: set while there is none of them."""
+
+    def __init__(self) -> None:
+        self._members: set[asyncio.Protocol] = set()
+        self.none = asyncio.Event()
+        self.none.set()
+
+    def add(self, connection: asyncio.Protocol) -> None:
+        """It has been accepted."""
+        self._members.add(connection)
+        self.none.clear()
+
+    def discard(self, connection: asyncio.Protocol) -> None:
+        """It has spoken, or is gone."""
+        self._members.discard(connection)
+        if not self._members:
+            self.none.set()
+
+
+class _Listening(socket.socket):
+    """A socket that listens already.
+
+    What asyncio calls backlog is both the length of the kernel's queue and how many it accepts at once.
+    """
+
+    def listen(self, backlog: int = 0, /) -> None:
+        """Leave the queue as long as it is: who waits in it is not to be dropped."""
+        del backlog
+
+
 class _Connection(asyncio.Protocol):
     """Stands before aiohttp's own protocol: counts connections, and aborts those that never read."""
 
-    def __init__(self, inner: asyncio.Protocol, open_by_source: Counter[str], limits: Limits) -> None:
+    def __init__(
+        self,
+        inner: asyncio.Protocol,
+        open_by_source: Counter[str],
+        silent: "_Silent",
+        limits: Limits,
+    ) -> None:
         self._inner = inner
         self._open = open_by_source
+        self._silent = silent
         self._limits = limits
         self._transport: asyncio.Transport | None = None
         self._source: str | None = None
@@ -102,9 +163,11 @@ class _Connection(asyncio.Protocol):
             return
         self._open[source] += 1
         self._source = source
+        self._silent.add(self)
         self._inner.connection_made(stream)
 
     def data_received(self, data: bytes) -> None:
+        self._silent.discard(self)
         if self._source is not None:
             self._inner.data_received(data)
 
@@ -125,6 +188,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_stall()
+        self._silent.discard(self)
         if self._source is None:
             return
         self._open[self._source] -= 1
@@ -139,6 +203,7 @@ class _Connection(asyncio.Protocol):
             self._stalled = None
 
 
+_TURNS = 4
 _EXPLANATION = b"You have reached the maximum of open connections."
 _TOO_MANY = (
     b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain; charset=utf-8\r\nRetry-After: 1\r\n"

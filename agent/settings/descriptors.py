@@ -1,4 +1,4 @@
-"""The descriptors that systemd has handed to this process (sd_listen_fds(3)), which its children must not see."""
+"""The descriptors that systemd hands to this process (sd_listen_fds(3)), which its children must not see."""
 
 import os
 from collections.abc import Mapping

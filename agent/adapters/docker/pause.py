@@ -1,4 +1,4 @@
-"""The image of pause containers: loaded from a file that comes with the agent, never pulled.
+"""The images that come with the agent, of pause containers and the keeper: loaded from files, never pulled.
 
 Docker's own store names an image by its configuration, which is the id that is known beforehand. The
 containerd store (the default of newer Docker) names it by its manifest, which only the daemon knows; there
@@ -16,21 +16,21 @@ from docker import APIClient
 
 from agent.adapters.docker.calls import inspect_image
 from agent.adapters.docker.connection import Connection, Lane
-from agent.adapters.docker.settings import DockerSettings
+from agent.adapters.docker.settings import CallLimits, PauseImage
 from agent.model.errors import CannotCreateContainer
 
 log = structlog.get_logger()
 
 
-class PauseLoader:
-    """Makes the pause image present. Many may ask at once; one loads. ``image_id``: what Docker calls it."""
+class ImageLoader:
+    """Makes such an image present. Many may ask at once; one loads. ``image_id``: what Docker calls it."""
 
-    def __init__(self, connection: Connection, settings: DockerSettings) -> None:
+    def __init__(self, connection: Connection, image: PauseImage, limits: CallLimits) -> None:
         self._connection = connection
-        self._image = settings.pause
-        self._limits = settings.limits
+        self._image = image
+        self._limits = limits
         self._lock = asyncio.Lock()
-        self.image_id = settings.pause.image_id
+        self.image_id = image.image_id
 
     async def ensure_loaded(self) -> None:
         """Load it unless it is present.
@@ -49,10 +49,15 @@ class PauseLoader:
             )
             if not await self._is_present():
                 raise CannotCreateContainer(
-                    f"pause archive {self._image.archive} does not hold image {self._image.image_id}; "
+                    f"archive {self._image.archive} does not hold image {self._image.image_id}; "
                     "build it again and give the agent the description that comes with it"
                 )
-            log.info("pause_image.loaded", image_id=self.image_id, archive=str(self._image.archive))
+            log.info(
+                "image.loaded",
+                image=self._image.name,
+                image_id=self.image_id,
+                archive=str(self._image.archive),
+            )
 
     async def _is_present(self) -> bool:
         found = await self._connection.call(
@@ -79,7 +84,7 @@ class PauseLoader:
             return self._image.archive.read_bytes()
         except OSError as error:
             raise CannotCreateContainer(
-                f"pause archive {self._image.archive} cannot be read: {error.strerror}; "
+                f"archive {self._image.archive} cannot be read: {error.strerror}; "
                 f"it should hold image {self._image.name}"
             ) from error
 

@@ -44,7 +44,7 @@ class PullPolicy:
 
 @dataclass(frozen=True, slots=True)
 class PauseImage:
-    """The image of pause containers: loaded from ``archive`` when ``image_id`` is absent, never pulled."""
+    """An image that comes with the agent: loaded from ``archive`` if ``image_id`` is absent, never pulled."""
 
     image_id: str
     name: str
