@@ -189,6 +189,7 @@ def _introspection(parts: Parts) -> web.Application:
         explain=parts.node.explain,
         logs=parts.runtime,
         leaks=_leaks(parts),
+        known=parts.janitor.standing,
         config=lambda: {
             "settings": [
                 {"name": each.name, "value": each.value, "source": each.source, "has_effect": each.has_effect}

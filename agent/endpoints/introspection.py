@@ -50,7 +50,7 @@ class Answers:
 
     ``leaks``: names of things on this machine that belong to no task, by kind. ``config``: each effective
     setting with its source, ready for JSON. ``channels``: the connections to the control plane, if the
-    backend has any.
+    backend has any. ``known``: the tasks and sandboxes that are this agent's, ready for JSON.
     """
 
     directory: TaskDirectory
@@ -61,6 +61,7 @@ class Answers:
     leaks: Callable[[], Awaitable[Mapping[str, Sequence[str]]]]
     config: Callable[[], Any]
     channels: Callable[[], tuple[ChannelStatus, ...]] = lambda: ()
+    known: Callable[[], Mapping[str, Any]] = dict
 
 
 def introspection_application(answers: Answers, clock: Clock, *, license_text: str) -> web.Application:
@@ -77,6 +78,7 @@ def introspection_application(answers: Answers, clock: Clock, *, license_text: s
             web.get("/berth/v1/explain", shown.explain),
             web.get("/berth/v1/logs", shown.logs, allow_head=False),
             web.get("/berth/v1/leaks", shown.leaks),
+            web.get("/berth/v1/known", shown.known),
             web.get("/berth/v1/config", shown.config),
             web.get("/berth/{rest:.*}", _unknown),
             web.get("/{rest:.*}", _commands),
@@ -142,6 +144,9 @@ class _Introspection:
             problem = str(error) or f"looking took longer than {_LEAKS_LIMIT:.0f} s"
             return _json({"message": f"cannot look for leftovers now: {problem}"}, 503)
         return _json({kind: list(names) for kind, names in found.items()})
+
+    async def known(self, _: web.Request) -> web.Response:
+        return _json(self._answers.known())
 
     async def config(self, _: web.Request) -> web.Response:
         return _json(self._answers.config())

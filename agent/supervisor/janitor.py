@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from typing import Any
 
 import structlog
 
@@ -74,6 +75,18 @@ class Janitor:
             "containers": tuple(each.docker_name for each in _strangers(seen, known)),
             "volumes and control groups": await self._runtime.leftovers(_ids(known)),
             "network": await self._network.leftovers(self._standing(seen)),
+        }
+
+    def standing(self) -> dict[str, Any]:
+        """What must not be taken for a leftover, ready for JSON: for whoever looks from outside.
+
+        ``is_complete`` False: the backend has not named all tasks yet, so nobody can say.
+        """
+        known = self._known()
+        return {
+            "is_complete": known is not None,
+            "tasks": sorted(known or ()),
+            "sandboxes": sorted(self._sandboxes()),
         }
 
     async def sweep(self) -> tuple[str, ...]:
