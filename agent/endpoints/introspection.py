@@ -23,12 +23,13 @@ from agent.model.explanation import Explanation
 from agent.model.state import Container, TaskState
 from agent.ports.clock import Clock
 from agent.ports.directory import TaskDirectory
-from agent.ports.runtime import ContainerLogs
+from agent.ports.runtime import ContainerLogs, LogQuery
 
 log = structlog.get_logger()
 
 _COMMANDS = ("/v1/metadata", "/v1/tasks", "/license")
 _LOOPBACK_HOST = re.compile(r"(localhost|127\.\d{1,3}\.\d{1,3}\.\d{1,3}|\[::1\])(:\d{1,5})?", re.IGNORECASE)
+_SECONDS = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
 INTROSPECTION_LIMITS = Limits(read_seconds=30.0, write_seconds=3600.0, connections=64)
 """Patient: somebody may page through a container's output."""
 
@@ -130,11 +131,18 @@ class _Introspection:
         return _json({"tasks": [full_task(task) for task in self._answers.directory.tasks()]})
 
     async def explain(self, request: web.Request) -> web.Response:
+        if "task" not in request.query:
+            return _json({"tasks": self._all_that_wait()})
         task = self._task(request)
         if isinstance(task, NotOneTask):
             return _refused(task)
         now = self._clock.now()
         return _json(explanations(task, self._answers.explain(task, now), now))
+
+    def _all_that_wait(self) -> list[dict[str, Any]]:
+        now = self._clock.now()
+        found = ((task, self._answers.explain(task, now)) for task in self._answers.directory.tasks())
+        return [explanations(task, waits, now) for task, waits in found if waits]
 
     async def leaks(self, _: web.Request) -> web.Response:
         try:
@@ -158,11 +166,21 @@ class _Introspection:
         tail = request.query.get("tail", "")
         if tail and not tail.isdecimal():
             return _json({"message": f"tail {tail!r} is not a number of lines; expected 0 or more"}, 400)
-        follow = request.query.get("follow", "").lower() in {"1", "true", "yes"}
+        since = request.query.get("since", "")
+        if since and not _SECONDS.fullmatch(since):
+            return _json({"message": f"since {since!r} is no time; expected seconds since 1970"}, 400)
+        follow, timestamps = (
+            request.query.get(name, "").lower() in {"1", "true", "yes"} for name in ("follow", "timestamps")
+        )
         if wanted.container_id is None:
             message = f"container {wanted.name} has not been created yet (it is {wanted.status.name})"
             return _json({"message": message}, 409)
-        pieces = self._answers.logs.read(wanted.container_id, follow=follow, tail=int(tail) if tail else None)
+        pieces = self._answers.logs.read(
+            wanted.container_id,
+            LogQuery(
+                follow, int(tail) if tail else None, float(since) if since else None, timestamps=timestamps
+            ),
+        )
         try:
             return await _stream(request, wanted.name, pieces)
         finally:

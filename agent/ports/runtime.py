@@ -87,8 +87,22 @@ class ContainerRuntime(Protocol):
         """Remove them; the names of what was removed."""
 
 
+@dataclass(frozen=True, slots=True)
+class LogQuery:
+    """Which output is wanted. ``follow``: until the container ends. ``tail``: only so many lines at the end.
+
+    ``since``: only what was printed then or later, in seconds since 1970. ``timestamps``: each line begins
+    with its time (RFC 3339, UTC) and a space.
+    """
+
+    follow: bool = False
+    tail: int | None = None
+    since: float | None = None
+    timestamps: bool = False
+
+
 class ContainerLogs(Protocol):
     """What containers have printed."""
 
-    def read(self, container_id: ContainerId, *, follow: bool, tail: int | None) -> AsyncIterator[bytes]:
-        """Yield output in order. ``tail``: only the last lines. Raise ``RuntimeUnavailable``."""
+    def read(self, container_id: ContainerId, wanted: LogQuery) -> AsyncIterator[bytes]:
+        """Yield output in order. Raise ``RuntimeUnavailable``."""

@@ -9,6 +9,7 @@ import pytest
 from agent.model.errors import CannotStartContainer, RuntimeUnavailable
 from agent.model.spec import ContainerSpec
 from agent.model.status import Health
+from agent.ports.runtime import LogQuery
 from tests.contracts.runtime import RuntimeContract, a_task, pause_plan, plan_of, snapshot_where
 from tests.fakes.clock import FakeClock
 from tests.fakes.runtime import FakeImage, FakeRuntime
@@ -132,10 +133,10 @@ async def test_output_is_followed_until_the_end(runtime):
     await runtime.ensure_started(plan.docker_name)
     runtime.write(plan.docker_name, b"one\n")
     runtime.write(plan.docker_name, b"two\n")
-    assert [line async for line in runtime.read(made.container_id, follow=False, tail=1)] == [b"two\n"]
+    assert [line async for line in runtime.read(made.container_id, LogQuery(tail=1))] == [b"two\n"]
     async with asyncio.timeout(5):
         seen = []
-        async for line in runtime.read(made.container_id, follow=True, tail=None):
+        async for line in runtime.read(made.container_id, LogQuery(follow=True)):
             seen.append(line)
             if len(seen) == 2:
                 await runtime.ensure_stopped(plan.docker_name, timedelta(seconds=1))

@@ -20,7 +20,7 @@ from agent.model.observation import PAUSE_NAME, ContainerSnapshot, PulledImage
 from agent.model.spec import TaskSpec
 from agent.model.status import Health
 from agent.ports.clock import Clock
-from agent.ports.runtime import ContainerPlan, PausePlan
+from agent.ports.runtime import ContainerPlan, LogQuery, PausePlan
 from tests.fakes.runtime_world import FakeImage, World
 
 __all__ = ["FakeImage", "FakeRuntime", "Verb"]
@@ -196,20 +196,20 @@ class FakeRuntime:
             self._world.forget(frozenset(owners - known))
             return names
 
-    async def read(
-        self, container_id: ContainerId, *, follow: bool, tail: int | None
-    ) -> AsyncIterator[bytes]:
+    async def read(self, container_id: ContainerId, wanted: LogQuery) -> AsyncIterator[bytes]:
         """What was given to ``write``; with ``follow`` until the container has ended."""
+        if wanted.since is not None or wanted.timestamps:
+            raise ValueError("the fake runtime does not know when a container printed something")
         if self.is_unavailable:
             raise RuntimeUnavailable("the fake runtime does not answer")
         lines = self._world.output.setdefault(container_id, [])
-        position = 0 if tail is None else max(0, len(lines) - tail)
+        position = 0 if wanted.tail is None else max(0, len(lines) - wanted.tail)
         while True:
             while position < len(lines):
                 position += 1
                 yield lines[position - 1]
             runs = any(c.container_id == container_id and c.is_running for c in self._all())
-            if not (follow and runs):
+            if not (wanted.follow and runs):
                 return
             await asyncio.sleep(0.005)
 

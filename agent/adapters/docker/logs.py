@@ -10,6 +10,7 @@ from docker import APIClient
 from agent.adapters.docker.connection import Connection, Lane
 from agent.adapters.docker.streams import Stream
 from agent.model.ids import ContainerId
+from agent.ports.runtime import LogQuery
 
 _HEADER = 8
 _AHEAD = 64
@@ -20,9 +21,8 @@ async def read_logs(
     connection: Connection,
     host: str,
     container_id: ContainerId,
+    wanted: LogQuery,
     *,
-    follow: bool,
-    tail: int | None,
     open_limit: timedelta,
 ) -> AsyncIterator[bytes]:
     """Yield output in order, standard output and error mixed. Raise ``RuntimeUnavailable``."""
@@ -39,9 +39,11 @@ async def read_logs(
             params={
                 "stdout": "1",
                 "stderr": "1",
-                "follow": "1" if follow else "0",
-                "tail": "all" if tail is None else str(max(tail, 0)),
-            },
+                "follow": "1" if wanted.follow else "0",
+                "tail": "all" if wanted.tail is None else str(max(wanted.tail, 0)),
+                "timestamps": "1" if wanted.timestamps else "0",
+            }
+            | ({} if wanted.since is None else {"since": f"{wanted.since:.9f}"}),
             stream=True,
             timeout=seconds,
         )

@@ -58,7 +58,7 @@ from agent.model.progress import Progress
 from agent.model.spec import ContainerSpec, TaskSpec
 from agent.model.timeouts import go_duration
 from agent.ports.clock import Clock
-from agent.ports.runtime import ContainerPlan, PausePlan
+from agent.ports.runtime import ContainerPlan, LogQuery, PausePlan
 
 
 class DockerRuntime:
@@ -269,16 +269,10 @@ class DockerRuntime:
         """Remove them; what is still in use stays and is not among the names."""
         return await self._leftovers.remove(known, self._ready_groups())
 
-    def read(self, container_id: ContainerId, *, follow: bool, tail: int | None) -> AsyncIterator[bytes]:
+    def read(self, container_id: ContainerId, wanted: LogQuery) -> AsyncIterator[bytes]:
         """What the container has printed (``ContainerLogs``)."""
-        return read_logs(
-            self._connection,
-            self._settings.host,
-            container_id,
-            follow=follow,
-            tail=tail,
-            open_limit=self._limits.inspect,
-        )
+        host, limit = self._settings.host, self._limits.inspect
+        return read_logs(self._connection, host, container_id, wanted, open_limit=limit)
 
     # -- inside --------------------------------------------------------------------------------
 

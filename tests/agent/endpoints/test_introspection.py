@@ -24,8 +24,9 @@ class FakeLogs:
         self.is_endless = False
         self.closed = asyncio.Event()
 
-    async def read(self, container_id, *, follow, tail):
-        self.asked = (container_id, follow, tail)
+    async def read(self, container_id, wanted):
+        self.asked = (container_id, wanted.follow, wanted.tail)
+        self.asked_for_times = (wanted.since, wanted.timestamps)
         try:
             for piece in self.pieces:
                 yield piece
@@ -246,10 +247,17 @@ async def test_an_explanation_says_what_a_task_waits_for(application, directory)
     ]
 
 
+async def test_without_a_task_everything_that_waits_is_explained(application, directory):
+    document = await get(application, "/berth/v1/explain")
+    assert [each["task"] for each in document["tasks"]] == [task.arn for task in directory.tasks()]
+    assert {each["waits"][0]["cause"] for each in document["tasks"]} == {"no ENI"}
+
+
 @pytest.mark.parametrize(
     ("target", "status", "words"),
     [
-        ("/berth/v1/explain", 400, "missing"),
+        ("/berth/v1/logs?task=00000000000000000000000000000001&since=noon", 400, "seconds since 1970"),
+        ("/berth/v1/explain?task=", 400, "missing"),
         ("/berth/v1/explain?task=ffff", 404, "not known"),
         ("/berth/v1/explain?task=0000", 400, "ambiguous"),
         ("/berth/v1/logs?task=ffff", 404, "not known"),
@@ -279,6 +287,12 @@ async def test_logs_are_streamed_as_they_are(application, logs, created):
     assert b"one\n" in answer.body
     assert b"two\n" in answer.body
     assert logs.asked == ("aa" * 32, True, 2)
+
+
+async def test_logs_may_be_of_a_time_and_have_times(application, logs, created):
+    async with served(application) as port:
+        await ask(port, f"/berth/v1/logs?task={created.arn}&since=1767268800.5&timestamps=true")
+    assert logs.asked_for_times == (1767268800.5, True)
 
 
 async def test_logs_of_a_container_that_printed_nothing_are_empty(application, logs, created):

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -32,6 +32,7 @@ from agent.model.spec import (
     Volume,
 )
 from agent.model.status import Health
+from agent.ports.runtime import LogQuery
 from tests.agent.adapters.docker.conftest import CGROUPS, DockerStage, RealClock, an_image
 from tests.agent.adapters.docker.registry import Registry
 from tests.contracts.runtime import a_task, pause_plan, plan_of, snapshot_where
@@ -60,9 +61,7 @@ class Sandbox:
     async def finish(self, name: str = "app") -> tuple[ContainerSnapshot, str]:
         """Start it, wait for its end, return how it ended and what it printed."""
         started = await self.start(name)
-        output = [
-            part async for part in self.stage.runtime.read(started.container_id, follow=True, tail=None)
-        ]
+        output = [part async for part in self.stage.runtime.read(started.container_id, LogQuery(follow=True))]
         async with aclosing(self.stage.runtime.changes()) as changes:
             ended = await snapshot_where(changes, started.docker_name, is_running=False)
         return ended, b"".join(output).decode()
@@ -206,15 +205,21 @@ async def test_output_is_read_to_its_end_followed_and_cut_to_its_tail(docker_sta
     seen = b""
     async with (
         asyncio.timeout(10),
-        aclosing(runtime.read(started.container_id, follow=True, tail=None)) as parts,
+        aclosing(runtime.read(started.container_id, LogQuery(follow=True))) as parts,
     ):
         async for part in parts:
             seen += part
             if b"three" in seen:
                 break
     assert sorted(seen.split()) == [b"one", b"three", b"two"]
-    tail = [part async for part in runtime.read(started.container_id, follow=False, tail=1)]
+    tail = [part async for part in runtime.read(started.container_id, LogQuery(tail=1))]
     assert b"".join(tail) == b"three\n"
+    parts = runtime.read(started.container_id, LogQuery(timestamps=True))
+    lines = b"".join([part async for part in parts]).decode().splitlines()
+    times = {text: datetime.fromisoformat(stamp[:26] + "Z") for stamp, text in map(str.split, lines)}
+    assert set(times) == {"one", "two", "three"}
+    query = LogQuery(since=times["three"].timestamp() - 0.1)
+    assert [part async for part in runtime.read(started.container_id, query)] == [b"three\n"]
     await until(lambda: not any(pool._jobs for pool in runtime._connection._pools.values()))
 
 
