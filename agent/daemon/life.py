@@ -13,7 +13,6 @@ import structlog
 from aiohttp import web
 
 from agent import __version__
-from agent.adapters.clock import SystemClock
 from agent.adapters.host.boots import forget_older_boots
 from agent.adapters.host.sockets import bound_socket
 from agent.adapters.interfaces import LinkWatcher
@@ -22,9 +21,10 @@ from agent.daemon.license import license_text
 from agent.daemon.parts import Parts, build
 from agent.daemon.state import state_of
 from agent.daemon.surroundings import check_surroundings
+from agent.daemon.watchdog import Watchdog
+from agent.daemon.watched import Watched, status_text, watched_by
 from agent.endpoints.audit import AuditLog
 from agent.endpoints.credentials import credentials_application
-from agent.endpoints.health import HealthBoard
 from agent.endpoints.introspection import (
     INTROSPECTION_LIMITS,
     Answers,
@@ -33,49 +33,64 @@ from agent.endpoints.introspection import (
 )
 from agent.endpoints.serving import Served
 from agent.model.errors import CannotStart, RuntimeUnavailable, StepError, StepTimedOut
-from agent.settings import Settings
+from agent.settings import Settings, Supervision
 
 log = structlog.get_logger()
 
 FIRST_RETRY, LONGEST_RETRY = 0.25, 5.0
 """Seconds between two tries to reach a container runtime that is not there yet."""
 
+START_LIMIT, STOP_LIMIT = 600.0, 60.0
+"""Seconds until the endpoints answer, and for the end. Waiting for Docker or the cluster comes in between."""
+
 CLAIM = "berth-agent"
 """The name under which an agent holds the network of this machine: bridge, endpoint, rules, interfaces."""
 
 
-async def live(settings: Settings, with_user_data: Callable[[str], Settings]) -> None:
+async def live(
+    settings: Settings, with_user_data: Callable[[str], Settings], supervision: Supervision | None = None
+) -> None:
     """Run until SIGTERM or SIGINT. ``with_user_data``: the settings with what the machine was started with.
 
-    Raise ``CannotStart``, ``CheckpointFailed`` (perhaps in a group) or ``BadSettings``.
+    ``supervision``: who wants to be told how it is; None: nobody. Raise ``CannotStart``, ``CheckpointFailed``
+    (perhaps in a group) or ``BadSettings``.
     """
-    async with asyncio.TaskGroup() as group:
-        told_to_stop = _signals()
-        work = group.create_task(_live(settings, with_user_data))
-        await told_to_stop.wait()
-        log.info("agent.stopping")
-        work.cancel()
+    watched = watched_by(supervision or Supervision())
+    with Watchdog(watched.progress, settings.watchdog_limit.total_seconds()).watching():
+        async with asyncio.TaskGroup() as group:
+            told_to_stop = _signals()
+            beating = group.create_task(watched.pulse.run())
+            work = group.create_task(_live(settings, with_user_data, watched))
+            await told_to_stop.wait()
+            log.info("agent.stopping")
+            watched.pulse.stopping()
+            work.cancel()
+            with watched.progress.watched("stop") as stop:
+                stop.beat(STOP_LIMIT)
+                await asyncio.wait((work,))
+            beating.cancel()
 
 
-async def _live(settings: Settings, with_user_data: Callable[[str], Settings]) -> None:
+async def _live(settings: Settings, with_user_data: Callable[[str], Settings], watched: Watched) -> None:
     check_surroundings(settings)
     async with AsyncExitStack() as ends:
-        state = state_of(settings)
+        ends.enter_context(watched.progress.watching(watched.start))
+        watched.start.beat(START_LIMIT)
+        state = state_of(settings.data_directory, settings.run_directory)
         state.refuse_newer()  # before anything is made: what a newer agent wrote is left as it is
         ends.enter_context(_alone(settings))
         state.settle()
         if settings.in_container:
             forget_older_boots(settings.run_directory)
-        clock = SystemClock()
-        health = HealthBoard(clock)
-        interfaces = LinkWatcher()
+        clock, health, progress = watched.clock, watched.health, watched.progress
+        interfaces = LinkWatcher(progress=progress)
         ends.push_async_callback(interfaces.aclose)
-        control = await _control(settings, Surroundings(interfaces, clock, health), with_user_data)
+        control = await _control(settings, Surroundings(interfaces, clock, health, progress), with_user_data)
         ends.push_async_callback(control.aclose)
-        parts = build(control, interfaces, clock, health)
+        parts = build(control, interfaces, clock, health, progress, notifier=watched.notifier)
         _close_at_the_end(ends, parts)
         ends.enter_context(claimed(CLAIM))
-        await _work(parts)
+        await _work(parts, watched)
 
 
 async def _control(
@@ -85,13 +100,13 @@ async def _control(
     if settings.backend == "local":
         from agent.daemon.local import LocalControl  # noqa: PLC0415
 
-        return LocalControl(settings, around.clock)
+        return LocalControl(settings, around.clock, around.progress)
     from agent.daemon.ecs import EcsControl  # noqa: PLC0415
 
     return await EcsControl.prepare(settings, around, with_user_data)
 
 
-async def _work(parts: Parts) -> None:
+async def _work(parts: Parts, watched: Watched) -> None:
     if parts.control.is_new_machine:
         # The tasks of another machine: what an image of it has brought along (ecs-protocol 0.4).
         for task in (await parts.checkpoints.load_all()).tasks:
@@ -120,22 +135,31 @@ async def _work(parts: Parts) -> None:
     introspection = Site(
         _introspection(parts), parts.settings.introspection_address, "BERTH_INTROSPECTION_ADDRESS"
     )
+    is_open = asyncio.Event()
     async with Served(endpoint) as served, AsyncExitStack() as sites, asyncio.TaskGroup() as group:
         for site in (introspection, *parts.control.sites()):
             await sites.enter_async_context(_served(site))
-        group.create_task(_serve_credentials(parts, served))
+        group.create_task(_serve_credentials(parts, served, is_open))
         group.create_task(parts.interfaces.run())
         group.create_task(parts.plumbing.keep())
         group.create_task(parts.control.run(parts.machine))
         group.create_task(parts.janitor.run())
         group.create_task(_follow_tasks(parts))
-        log.info(
-            "agent.ready",
-            version=__version__,
-            cluster=parts.settings.cluster,
-            backend=parts.settings.backend,
-            introspection=str(parts.settings.introspection_address),
-        )
+        group.create_task(_say_ready(parts, is_open, watched))
+
+
+async def _say_ready(parts: Parts, is_open: asyncio.Event, watched: Watched) -> None:
+    """As soon as tasks find the agent: whoever is told may rely on it."""
+    await is_open.wait()
+    watched.start.rest()
+    log.info(
+        "agent.ready",
+        version=__version__,
+        cluster=parts.settings.cluster,
+        backend=parts.settings.backend,
+        introspection=str(parts.settings.introspection_address),
+    )
+    watched.pulse.ready(lambda: status_text(parts))
 
 
 async def _follow_tasks(parts: Parts) -> None:
@@ -162,10 +186,11 @@ async def _reach_runtime(parts: Parts) -> None:
             return
 
 
-async def _serve_credentials(parts: Parts, served: Served) -> None:
+async def _serve_credentials(parts: Parts, served: Served, is_open: asyncio.Event) -> None:
     try:
         async for listener in parts.plumbing.listeners():
             await served.listen(listener.interface, listener.socket)
+            is_open.set()
     except CannotStart as error:
         raise CannotStart(
             f"{error}. Or choose another port with BERTH_ENDPOINT_PORT: tasks find the agent at port 80 all "

@@ -8,7 +8,6 @@ from pathlib import Path
 from agent import __version__
 from agent.adapters.files import codec
 from agent.adapters.files.state import Newer, Plan, StateDirectory, Step, newer_documents
-from agent.settings import Settings
 
 CONTENTS = (
     "tasks",
@@ -26,8 +25,8 @@ LEASES_FORMAT = 1
 """The format of the plugins' leases, which a test compares with the plugins' own number."""
 
 
-def state_of(settings: Settings) -> StateDirectory:
-    """The state directory of these settings. Nothing is read yet."""
+def state_of(data_directory: Path, run_directory: Path) -> StateDirectory:
+    """The state in these two directories. Nothing is read yet."""
     plan = Plan(
         __version__,
         steps={0: (_journal_step(), _database_step())},
@@ -35,10 +34,10 @@ def state_of(settings: Settings) -> StateDirectory:
         witnesses=(
             _newer_database,
             _newer_records,
-            partial(_newer_leases, settings.run_directory / "ipam" / "leases.json"),
+            partial(_newer_leases, run_directory / "ipam" / "leases.json"),
         ),
     )
-    return StateDirectory(settings.data_directory, plan)
+    return StateDirectory(data_directory, plan)
 
 
 def _newer_records(directory: Path, is_stamped: bool) -> Iterator[Newer]:
