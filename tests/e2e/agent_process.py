@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -15,12 +16,23 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+from tests.e2e.agent_container import ALTERED, AgentContainer
+
 TREE = Path(__file__).resolve().parents[2]
 BIN = TREE / ".venv/bin"
 INTROSPECTION = "http://127.0.0.1:51678"
 ENDPOINT = "http://169.254.170.2"
 
 READY_SECONDS = 20.0
+
+IS_IN_CONTAINER = os.environ.get("BERTH_E2E_AGENT") == "container"
+"""Every agent of this run is in its image, started by ``docker run``; else it is a process of the tree's."""
+
+OF_THE_TREE = {
+    "ECS_CNI_PLUGINS_PATH": str(TREE / "build/cni"),
+    "BERTH_PAUSE_PATH": str(TREE / "build/pause"),
+}
+"""Where the products are; the image has its own."""
 
 TEST_CLUSTERS = "e2e-"
 TEST_NAMESPACES = "berth-e2e-"
@@ -89,9 +101,10 @@ class Agent:
         self,
         place: Path,
         *,
-        command: tuple[str, ...] | None = None,
+        alteration: str | None = None,
         environ: dict[str, str] | None = None,
         settings: Mapping[str, str] | None = None,
+        in_container: bool = IS_IN_CONTAINER,
     ) -> None:
         place.mkdir(parents=True, exist_ok=True)
         self.place = place
@@ -105,17 +118,17 @@ class Agent:
             "ECS_CLUSTER": self.cluster,
             "ECS_DATADIR": str(self.data),
             "BERTH_RUN_DIRECTORY": str(self.run_directory),
-            "ECS_CNI_PLUGINS_PATH": str(TREE / "build/cni"),
-            "BERTH_PAUSE_PATH": str(TREE / "build/pause"),
+            **({} if in_container else OF_THE_TREE),
             "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION": "1s",
             "ECS_CONTAINER_STOP_TIMEOUT": "5s",
             "BERTH_LOG_CONSOLE": "json",
             "BERTH_LOG_LINES_PER_SECOND": "1000",
             **(settings or {}),
         }
-        self._command = command or (str(BIN / "berth"), "agent")
+        self.in_container = in_container
+        self._alteration = alteration
         self._environ = environ or {}
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | AgentContainer | None = None
         self._client: Any = None
         self._subnet: str | None = None
         self.kept: set[str] = set()
@@ -142,9 +155,18 @@ class Agent:
         """Start it and do not wait."""
         assert self.process is None or self.process.poll() is not None, "it runs already"
         self.env_file.write_text("".join(f"{name}={value}\n" for name, value in self.settings.items()))
+        if self.in_container:
+            # the directory above, because tests have files there that settings name
+            self.process = AgentContainer(
+                self.place.parent, self.env_file, self.log_file, self._environ, alteration=self._alteration
+            )
+            return
+        command = [str(BIN / "berth"), "agent"]
+        if self._alteration is not None:
+            command = [sys.executable, str(ALTERED), self._alteration, "agent"]
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self._command, "--env-file", str(self.env_file)],
+                [*command, "--env-file", str(self.env_file)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

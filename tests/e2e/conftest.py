@@ -107,9 +107,9 @@ def make_agent(
     with contextlib.ExitStack() as ends:
 
         def make(
-            *, command: tuple[str, ...] | None = None, environ: dict[str, str] | None = None, **settings: str
+            *, alteration: str | None = None, environ: dict[str, str] | None = None, **settings: str
         ) -> Agent:
-            made = Agent(tmp_path / "agent", command=command, environ=environ, settings=settings)
+            made = Agent(tmp_path / "agent", alteration=alteration, environ=environ, settings=settings)
             ends.callback(_end, request, made, docker_client, before)
             return made
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 import subprocess
 import time
@@ -117,6 +118,9 @@ def sweep(docker: APIClient, agent: Agent, before: Things) -> None:
     for each in docker.containers(all=True, filters=mine):
         with contextlib.suppress(NotFound):
             docker.remove_container(each["Id"], v=True, force=True)
+    for each in docker.containers(all=True, filters={"label": [f"berth.keeper={agent.data}/keeper"]}):
+        with contextlib.suppress(NotFound):  # it has ended meanwhile
+            docker.remove_container(each["Id"], force=True)
     for each in docker.volumes(filters=mine)["Volumes"] or ():
         docker.remove_volume(each["Name"])
     asyncio.run(_remove_network_of(agent, before))
@@ -208,7 +212,9 @@ def _names(directory: Path) -> list[str]:
 
 def _mounted_namespaces() -> list[str]:
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    return [line.split(" ")[4] for line in lines if " - nsfs " in line]
+    points = [line.split(" ")[4] for line in lines if " - nsfs " in line]
+    # Docker's own: with the first container of the host's network it comes, and it stays
+    return [point for point in points if not point.endswith("/docker/netns/default")]
 
 
 def _firewall() -> list[str]:
@@ -224,9 +230,13 @@ def _firewall() -> list[str]:
 
 
 def _plugin_processes() -> list[str]:
+    """Those of this machine: a machine inside it (tests.machine) has processes of its own, which are seen here."""
+    own = os.readlink("/proc/self/ns/pid")
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
+            if os.readlink(process / "ns/pid") != own:
+                continue
             words = (process / "cmdline").read_bytes().split(b"\0")
             if any(b"/ecs-" in word and b"/cni/" in word for word in words):
                 found.append(f"{process.name} {b' '.join(words).decode(errors='replace')}")

@@ -2,13 +2,12 @@
 
 import json
 import os
-import sys
 import time
 
 import pytest
 
 from tests.e2e import altered
-from tests.e2e.agent_process import TREE, eventually
+from tests.e2e.agent_process import eventually
 from tests.e2e.conftest import MakeAgent
 from tests.e2e.inside import Containers
 from tests.e2e.task_definitions import a_definition
@@ -18,14 +17,9 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 WEB = a_definition("web", {"name": "web"})
 
 
-def _altered(name: str) -> tuple[str, ...]:
-    return (sys.executable, "-m", "tests.e2e.altered", name, "agent")
-
-
 def test_an_interface_that_never_appears_is_a_reason_and_not_a_hang(make_agent: MakeAgent) -> None:
     agent = make_agent(
-        command=_altered(altered.WITHOUT_INTERFACES),
-        environ={"PYTHONPATH": str(TREE)},
+        alteration=altered.WITHOUT_INTERFACES,
         BERTH_INTERFACE_WAIT_LIMIT="3s",
     )
     agent.start()
@@ -46,8 +40,7 @@ def test_an_address_of_the_vpc_is_given_again_only_after_its_rest(
     make_agent: MakeAgent, containers: Containers
 ) -> None:
     agent = make_agent(
-        command=_altered(altered.SHORT_REST),
-        environ={"PYTHONPATH": str(TREE)},
+        alteration=altered.SHORT_REST,
         BERTH_VPC_CIDR=f"10.{212 + os.getpid() % 30}.0.0/27",
     )
     agent.start()

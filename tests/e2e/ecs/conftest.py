@@ -108,14 +108,14 @@ def make_agent(
 
         def make(
             *,
-            command: tuple[str, ...] | None = None,
+            alteration: str | None = None,
             environ: dict[str, str] | None = None,
             **settings: str | None,
         ) -> EcsAgent:
             wanted = own_cluster.settings() | settings
             made = EcsAgent(
                 tmp_path / "agent",
-                command=command,
+                alteration=alteration,
                 environ=environ,
                 settings={name: value for name, value in wanted.items() if value is not None},
             )
