@@ -1,6 +1,7 @@
 """The composition root: reads the settings, wires the parts, runs them, and says with which code it ended."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ import structlog
 from agent import logs
 from agent.daemon.life import live
 from agent.model.errors import BadSettings, CannotStart, CheckpointFailed
-from agent.settings import Settings, environment, hand_to_libraries
+from agent.settings import Settings, Supervision, environment, hand_to_libraries, supervision
 
 log = structlog.get_logger()
 
@@ -20,6 +21,7 @@ CLEAN, RETRIABLE, TERMINAL = 0, 1, 5
 
 def main(env_file: Path | None = None, *, environ: Mapping[str, str] | None = None) -> int:
     """Run the agent until SIGTERM or SIGINT; return the exit code. Containers are never stopped by it."""
+    watch = supervision() if environ is None else Supervision.of(environ, os.getpid())
     variables = environment() if environ is None else environ
 
     def with_user_data(user_data: str) -> Settings:
@@ -31,10 +33,10 @@ def main(env_file: Path | None = None, *, environ: Mapping[str, str] | None = No
         return _refused(error)
     hand_to_libraries(settings)
     _configure_logs(settings)
-    for warning in settings.warnings:
+    for warning in (*settings.warnings, *watch.warnings):
         log.warning("settings.doubted", problem=warning)
     try:
-        asyncio.run(live(settings, with_user_data))
+        asyncio.run(live(settings, with_user_data, watch))
     except BadSettings as error:
         return _refused(error)
     except (CannotStart, CheckpointFailed) as error:

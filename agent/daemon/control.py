@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from aiohttp import web
@@ -11,6 +11,7 @@ from agent.adapters.aws.logins import RoleCredentials
 from agent.adapters.cni.provider import CniProvider
 from agent.adapters.docker.runtime import DockerRuntime
 from agent.model.channels import ChannelStatus
+from agent.model.progress import Progress
 from agent.ports.backend import TaskStateBackend
 from agent.ports.clock import Clock
 from agent.ports.credentials import CredentialsProvider
@@ -46,6 +47,7 @@ class Surroundings:
     interfaces: InterfaceWatcher
     clock: Clock
     health: HealthReports
+    progress: Progress = field(default_factory=Progress)
 
 
 class Control(Protocol):

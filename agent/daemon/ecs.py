@@ -79,6 +79,7 @@ class EcsControl:
         self._http = found.http
         self._clock = clock
         self._health = around.health
+        self._progress = around.progress
         keys = InstanceKeys(clock, region=settings.region)
         self._signer = Signer(keys, settings.region, clock)
         self._keys = keys
@@ -272,6 +273,7 @@ class EcsControl:
             times=TELEMETRY_TIMES,
             clock=self._clock,
             health=self._health,
+            progress=self._progress,
         )
         control_channel = Channel(
             "control",
@@ -283,6 +285,7 @@ class EcsControl:
             times=CONTROL_TIMES,
             clock=self._clock,
             health=self._health,
+            progress=self._progress,
         )
         self._channels = (control_channel,)
         if wanted.is_needed:

@@ -15,6 +15,7 @@ from agent.daemon.control import Machine, Site
 from agent.daemon.hardware import architecture, cpu_units, memory_mib
 from agent.model.channels import ChannelStatus
 from agent.model.errors import CannotStart
+from agent.model.progress import Progress
 from agent.ports.clock import Clock
 from agent.settings import Settings
 
@@ -24,7 +25,7 @@ _ECS_ARCHITECTURES = {"amd64": "X86_64", "arm64": "ARM64"}
 class LocalControl:
     """``Control`` of a machine that is its own control plane. Raise ``CannotStart`` if it cannot be."""
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(self, settings: Settings, clock: Clock, progress: Progress | None = None) -> None:
         self.settings = settings
         self.is_new_machine = False
         self.credentials = _credentials(settings, clock)
@@ -35,7 +36,7 @@ class LocalControl:
         except BadVpcPlan as error:
             raise CannotStart(f"BERTH_VPC_CIDR: {error}", is_final=True) from error
         self._vpc = SimulatedVpc(plan, namespace=settings.vpc_namespace)
-        self.backend = LocalBackend(_options(settings), plan, self._vpc, clock)
+        self.backend = LocalBackend(_options(settings), plan, self._vpc, clock, progress)
 
     @property
     def role_credentials(self) -> RoleCredentials | None:

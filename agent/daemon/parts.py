@@ -26,6 +26,7 @@ from agent.daemon.keeping import keeper_of
 from agent.endpoints.health import HealthBoard
 from agent.lifecycle.admission import Resources
 from agent.model.errors import CannotStart
+from agent.model.progress import Progress
 from agent.settings import Settings
 from agent.supervisor.janitor import Janitor
 from agent.supervisor.node import Node
@@ -56,6 +57,7 @@ def build(
     interfaces: LinkWatcher,
     clock: SystemClock,
     health: HealthBoard,
+    progress: Progress,
     *,
     notifier: Notifier | None = None,
     received: Sequence[tuple[str, int]] = (),
@@ -66,7 +68,7 @@ def build(
     """
     settings = control.settings
     docker = _docker_settings(settings)
-    runtime = DockerRuntime(docker, clock)
+    runtime = DockerRuntime(docker, clock, progress)
     network = CniProvider(_cni_settings(settings))
     checkpoints = FileCheckpoints(settings.data_directory)
     logins = _logins(control, clock)
@@ -81,6 +83,7 @@ def build(
         policy=settings.policy,
         # what the backends register (ecs-protocol 1.3.1): nobody may place more here than is granted
         capacity=Resources(cpu_units(), memory_mib() - settings.reserved_memory),
+        progress=progress,
     )
     routes = tuple(ip_network(each) for each in settings.local_routes)
     return Parts(
@@ -96,13 +99,14 @@ def build(
             keeper=keeper_of(
                 settings, docker, notifier or Notifier(None, health), received, health, image_in=_image
             ),
+            progress=progress,
         ),
         checkpoints=checkpoints,
         logins=logins,
         control=control,
         node=node,
         machine=Machine(node, runtime, network, asyncio.Event()),
-        janitor=Janitor(runtime, network, known=node.known, sandboxes=node.sandboxes),
+        janitor=Janitor(runtime, network, known=node.known, sandboxes=node.sandboxes, progress=progress),
     )
 
 

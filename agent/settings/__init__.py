@@ -16,6 +16,7 @@ from agent.settings.ineffective import INEFFECTIVE
 from agent.settings.kinds import Address
 from agent.settings.libraries import FOR_LIBRARIES, handed_on
 from agent.settings.load import Found, gather, load, load_some
+from agent.settings.supervision import Supervision
 from agent.settings.variables import VARIABLES, Machine
 
 __all__ = [
@@ -23,9 +24,11 @@ __all__ = [
     "BadSettings",
     "Described",
     "Settings",
+    "Supervision",
     "Whereabouts",
     "environment",
     "hand_to_libraries",
+    "supervision",
     "this_machine",
 ]
 
@@ -116,6 +119,7 @@ class Settings:
     interface_wait_limit: timedelta
     dependency_wait_limit: timedelta
     unavailable_limit: timedelta
+    watchdog_limit: timedelta
     retention: timedelta
 
     pull_behavior: PullBehavior
@@ -218,6 +222,11 @@ class Settings:
 def environment() -> Mapping[str, str]:
     """A copy of the process's environment."""
     return dict(os.environ)
+
+
+def supervision() -> Supervision:
+    """How this process is watched, which is taken out of its environment: children are not meant."""
+    return Supervision.take(os.environ, os.getpid())
 
 
 def hand_to_libraries(settings: Settings) -> None:

@@ -1,10 +1,13 @@
 """What values must be together: rules between variables, looked at when each is understood."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from agent.settings.kinds import BadValue
 from agent.settings.logins import check_logins
+
+SHORTEST_WATCHDOG = timedelta(seconds=10)
 
 
 def settled(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -21,6 +24,10 @@ def settled(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def problems_among(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Fields whose values contradict others, each with a whole sentence that has no secret in it."""
+    limit: timedelta = values["watchdog_limit"]
+    if timedelta() < limit < SHORTEST_WATCHDOG:
+        # a busy machine would be taken for a stuck agent
+        return [("watchdog_limit", "expected 0, or at least 10s")]
     kind, data = values["registry_auth_type"], values["registry_auth_data"]
     if kind is None and data is not None:
         return [("registry_auth_data", "expected ECS_ENGINE_AUTH_TYPE beside it: docker or dockercfg")]

@@ -243,6 +243,9 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("BERTH_UNAVAILABLE_LIMIT", "unavailable_limit", DURATION, "10m",
              "How long a task on its way up is tried again while Docker or the credentials do not answer.",
              low=_seconds(1)),
+    Variable("BERTH_WATCHDOG_LIMIT", "watchdog_limit", DURATION, "2m",
+             "After how long the agent ends itself, to be started again, when one of its own loops does not "
+             "get on. Tasks are not touched. 0: never."),
     Variable("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "retention", DURATION, "3h",
              "How long a stopped task's containers are kept, for their logs.", low=_seconds(1),
              beyond=Beyond.DEFAULT, json_keys=("TaskCleanupWaitDuration",)),
