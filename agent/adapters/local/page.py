@@ -6,10 +6,13 @@ committed copy may still be in the write-ahead log.
 
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _MAGIC = b"SQLite format 3\0"
 _VERSION_AT = 60
+_LOOKED_AT = 100
 _LARGEST = 9999
 """A higher version is damage: no agent will have that many."""
 _WAL_MAGICS = (0x377F0682, 0x377F0683)
@@ -19,7 +22,12 @@ _WAL_FRAME = struct.Struct(">II8s8s")  # page, size of the database after a comm
 
 def user_version(path: Path) -> int:
     """What ``PRAGMA user_version`` would say; 0 if the file is missing, empty, or no database. Reads only."""
-    return max(_version_in(_start_of(path)), _version_in_log(path.with_name(path.name + "-wal")))
+    with _opened(path.with_name(path.name + "-wal")) as log:
+        newest = _committed_version(log)
+    if newest is not None:
+        return newest
+    with _opened(path) as database:
+        return _version_in(_read(database, _LOOKED_AT, 0))
 
 
 def _version_in(page: bytes) -> int:
@@ -29,48 +37,47 @@ def _version_in(page: bytes) -> int:
     return version if 0 < version <= _LARGEST else 0
 
 
-def _start_of(path: Path) -> bytes:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
-        return b""  # missing or not to be read: whoever opens it says so
-    with open(descriptor, "rb") as file:  # noqa: PTH123 -- of a descriptor
-        return _read(file.fileno(), 100, 0)
-
-
-def _version_in_log(path: Path) -> int:
-    """The version in the newest committed first page of a write-ahead log; 0 if it holds none."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
-        return 0
-    with open(descriptor, "rb") as file:  # noqa: PTH123 -- of a descriptor
-        return _committed_version(file.fileno())
-
-
-def _committed_version(log: int) -> int:
+def _committed_version(log: int | None) -> int | None:
+    """The version in the newest committed first page of a write-ahead log; None if it holds none."""
     start = _read(log, _WAL_HEADER.size, 0)
     if len(start) < _WAL_HEADER.size:
-        return 0
+        return None
     magic, _, page_size, _, salts, _ = _WAL_HEADER.unpack(start)
     if magic not in _WAL_MAGICS or page_size == 0:
-        return 0
-    committed = pending = 0
+        return None
+    committed: int | None = None
+    pending: int | None = None
     at = _WAL_HEADER.size
     while len(start := _read(log, _WAL_FRAME.size, at)) == _WAL_FRAME.size:
         page, committed_size, frame_salts, _ = _WAL_FRAME.unpack(start)
-        if frame_salts != salts:
-            break  # from before the log began anew
+        content = _read(log, page_size, at + _WAL_FRAME.size) if page == 1 else b""
+        if frame_salts != salts or (page == 1 and len(content) < page_size):
+            break  # from before the log began anew, or cut off
         if page == 1:
-            pending = _version_in(_read(log, 100, at + _WAL_FRAME.size))
+            pending = _version_in(content)
         if committed_size:
             committed = pending
         at += _WAL_FRAME.size + page_size
     return committed
 
 
-def _read(descriptor: int, size: int, at: int) -> bytes:
+@contextmanager
+def _opened(path: Path) -> Iterator[int | None]:
+    """A descriptor for reading. None: the file is missing or may not be read; whoever needs it says so."""
     try:
-        return os.pread(descriptor, size, at)
-    except OSError:  # such as a directory, or a disk that does not read
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        yield None
+        return
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _read(descriptor: int | None, size: int, at: int) -> bytes:
+    """Empty: there is no file, it is none, or the disk does not read."""
+    try:
+        return os.pread(descriptor, size, at) if descriptor is not None else b""
+    except OSError:
         return b""

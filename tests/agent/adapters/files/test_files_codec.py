@@ -2,7 +2,7 @@
 
 import json
 import typing
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.adapters.files import codec
+from agent.adapters.files import codec, sums
 from agent.adapters.files.codec import VERSION, CheckpointUnreadable, decode_task, encode_task
 from agent.adapters.files.records import RecordInvalid, from_json, to_json
 from agent.model.state import TaskState
@@ -195,6 +195,44 @@ def test_a_flipped_bit_is_refused_or_yields_a_whole_task_but_never_crashes(data)
     text[position] ^= 1 << data.draw(st.integers(0, 7))
     task = decoded(bytes(text))
     assert task is None or decode_task(encode_task(task)) == task
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_flipped_bit_never_changes_what_a_task_was(data):
+    text = bytearray(encode_task(a_rich_task()))
+    position = data.draw(st.integers(text.index(b'"task"') + 8, text.index(b',"sum"') - 1))
+    text[position] ^= 1 << data.draw(st.integers(0, 7))
+    assert decoded(bytes(text)) in {None, a_rich_task()}
+
+
+def test_a_field_that_is_not_known_is_an_addition_only_where_a_checksum_says_that_it_was_written():
+    document = json.loads(encode_task(a_rich_task()))
+    document["task"]["hologram"] = 1
+    with pytest.raises(CheckpointUnreadable, match="sum is"):
+        decode_task(json.dumps(document).encode())
+    document["sum"] = sums.sum_of(sums.text_of(document["task"]))
+    assert decode_task(json.dumps(document).encode()) == a_rich_task()
+    del document["sum"]
+    with pytest.raises(CheckpointUnreadable, match=r"task\.'hologram' is not a field of TaskState"):
+        decode_task(json.dumps(document).encode())
+
+
+def test_what_was_added_goes_with_what_it_was_added_to():
+    document = json.loads(encode_task(a_rich_task()))
+    document["task"]["containers"][0]["hologram"] = "first"
+    document["task"]["containers"][1]["hologram"] = "second"
+    document["task"]["containers"][0]["trouble"]["hologram"] = "gone with its trouble"
+    document["sum"] = sums.sum_of(sums.text_of(document["task"]))
+    record = codec.decode_record(json.dumps(document).encode())
+    task = record.task
+    calm = replace(task.containers[0], trouble=None)
+    turned = replace(task, containers=(calm, *task.containers[2:0:-1]))
+    written = json.loads(encode_task(turned, record.added))["task"]["containers"]
+    assert [each.get("hologram") for each in written] == ["first", None, None]
+    assert written[0]["trouble"] is None
+    same = json.loads(encode_task(task, record.added))
+    assert same == document
 
 
 @settings(max_examples=200, deadline=None)

@@ -94,3 +94,19 @@ async def test_a_full_disk_is_named_with_the_path(place, monkeypatch):
     monkeypatch.setattr("agent.adapters.files.folder.os.open", full)
     with pytest.raises(CheckpointFailed, match=r"cannot write .*one\.json: No space left on device"):
         await store.save("one", {})
+
+
+async def test_a_document_that_has_changed_since_it_was_written_is_damaged(place):
+    directory, store = place
+    await store.save("one", {"sequence": 7, "ä": "ß"})
+    path = directory / "one.json"
+    path.write_text(path.read_text().replace("7", "5", 1))
+    found = await store.load_all()
+    assert (found.documents, found.set_aside) == ({}, ("one",))
+
+
+async def test_a_document_of_an_agent_that_knew_no_checksums_is_read(place):
+    directory, store = place
+    await store.save("one", {"a": 1})
+    (directory / "two.json").write_text('{"a": 2}')
+    assert (await store.load_all()).documents == {"one": {"a": 1}, "two": {"a": 2}}
