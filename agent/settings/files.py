@@ -10,8 +10,8 @@ from typing import Any
 ENV_FILE = Path("/etc/ecs/ecs.config")
 """Where the ECS agent's users keep their settings; read if it exists."""
 
-JSON_FILE = Path("/etc/ecs_container_agent/config.json")
-"""The ECS agent's JSON file; read if it exists."""
+JSON_FILES = (Path("/etc/ecs/ecs.config.json"), Path("/etc/ecs_container_agent/config.json"))
+"""The ECS agent's JSON file, where its init and where the agent itself looks; the first there is is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +25,15 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class FileContents:
-    """What a file says. ``problems`` are whole sentences that name the file."""
+    """What a file says. ``problems`` are whole sentences that name the file.
+
+    ``bare``: names alone on their line; Docker gives them the value that they have in its environment.
+    """
 
     entries: tuple[Entry, ...] = ()
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    bare: tuple[Entry, ...] = ()
 
 
 def read_env_file(path: Path, *, must_exist: bool) -> FileContents:
@@ -41,22 +45,24 @@ def read_env_file(path: Path, *, must_exist: bool) -> FileContents:
 
 
 def parse_env_file(text: str, where: str) -> FileContents:
-    """The settings in an env file, in the syntax that ``docker --env-file`` and systemd have in common.
+    """The settings in an env file, read as systemd reads it; what Docker can read is read the same way.
 
     ``#`` and ``;`` begin comment lines; the first ``=`` splits; a value that stands in quotes loses them,
-    with backslash escapes inside double quotes; a backslash at the end of an unquoted line joins it with the
-    next.
+    with backslash escapes inside double quotes; a backslash at the end of a line joins it with the next.
     """
     entries: dict[str, Entry] = {}
     problems: list[str] = []
     warnings: list[str] = []
+    bare: list[Entry] = []
     for number, line in _joined_lines(text):
         if not line.strip() or line.lstrip()[0] in "#;":
             continue
         name, equals, raw = line.partition("=")
         name = name.strip()
         place = f"{where}, line {number}"
-        if not equals:
+        if not equals and _NAME.fullmatch(name):
+            bare.append(Entry(name, "", number))
+        elif not equals:
             problems.append(f"{place}: expected NAME=VALUE, found {_shortened(line.strip())}")
         elif name.startswith("export "):
             problems.append(f"{place}: this is no shell script; write {name[7:].strip()}=… without 'export'")
@@ -73,7 +79,7 @@ def parse_env_file(text: str, where: str) -> FileContents:
             if name in entries:
                 warnings.append(f"{place}: {name} stands there twice; the last one counts")
             entries[name] = Entry(name, value, number)
-    return FileContents(tuple(entries.values()), tuple(problems), tuple(warnings))
+    return FileContents(tuple(entries.values()), tuple(problems), tuple(warnings), tuple(bare))
 
 
 def read_json_file(path: Path, *, must_exist: bool) -> FileContents:
@@ -81,13 +87,15 @@ def read_json_file(path: Path, *, must_exist: bool) -> FileContents:
     text, problems = _read(path, must_exist=must_exist)
     if text is None:
         return FileContents(problems=problems)
+    twice: list[str] = []
     try:
-        document = json.loads(text)
+        document = json.loads(text, object_pairs_hook=lambda pairs: _noting_twice(pairs, twice))
     except ValueError as error:
         return FileContents(problems=(f"{path}: expected one JSON object: {error}",))
     if not isinstance(document, dict):
         return FileContents(problems=(f"{path}: expected one JSON object, found {type(document).__name__}",))
-    return FileContents(_entries(document))
+    warnings = tuple(f"{path}: {name} stands there twice; the last one counts" for name in twice)
+    return FileContents(_entries(document), warnings=warnings)
 
 
 def read_user_data(user_data: Mapping[str, Any] | str) -> FileContents:
@@ -124,7 +132,27 @@ def _entries(document: Mapping[str, Any]) -> tuple[Entry, ...]:
     return tuple(
         Entry(name, value if isinstance(value, str) else json.dumps(value))
         for name, value in document.items()
+        if value is not None  # as good as not written
     )
+
+
+def _noting_twice(pairs: list[tuple[str, Any]], twice: list[str]) -> dict[str, Any]:
+    seen: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in seen:
+            twice.append(name)
+        seen[name] = value
+    return seen
+
+
+def quoted(text: str) -> str | None:
+    """What stands between quotes around the whole text; None: there are none.
+
+    Docker hands a value of its env file on as it stands, quotes and all; systemd and shells take them away.
+    """
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        return text[1:-1]
+    return None
 
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -11,15 +11,16 @@ from typing import Any
 from agent.model.errors import BadSettings
 from agent.settings.files import (
     ENV_FILE,
-    JSON_FILE,
+    JSON_FILES,
     USER_DATA,
     Entry,
     FileContents,
+    quoted,
     read_env_file,
     read_json_file,
     read_user_data,
 )
-from agent.settings.ineffective import INEFFECTIVE, OF_CONTAINERS, Ineffective
+from agent.settings.ineffective import INEFFECTIVE, OF_CONTAINERS, ONLY_IN_JSON, Ineffective
 from agent.settings.kinds import DURATION, BadValue, Kind, RefusedValue
 from agent.settings.libraries import FOR_LIBRARIES
 from agent.settings.together import doubts_about, problems_among, settled
@@ -38,6 +39,9 @@ class Layer(IntEnum):
     USER_DATA = 3
 
 
+_JSON_LAYERS = (Layer.JSON_FILE, Layer.USER_DATA)
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """The text of a variable and where it stands, as a phrase. The text may be a secret."""
@@ -50,7 +54,7 @@ class Found:
     @property
     def is_json(self) -> bool:
         """Whether the names and spellings of JSON documents hold."""
-        return self.layer in (Layer.JSON_FILE, Layer.USER_DATA)
+        return self.layer in _JSON_LAYERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +95,15 @@ def gather(
 
     ``env_file`` (a command line option) goes before ``BERTH_ENV_FILE``, that before ``/etc/ecs/ecs.config``.
     """
-    of_environment = [
-        Found(name, text.strip(), "the environment", Layer.ENVIRONMENT)
-        for name, text in environ.items()
-        if name in _NAMES or name not in _JSON_KEYS  # other programs have variables named Cluster, too
-    ]
-    named = environ.get(ENV_FILE_VARIABLE, "").strip()
+    notes = _Notes()
+    of_environment = _found_in_environment(environ, notes)
+    named = next((item.text for item in of_environment if item.name == ENV_FILE_VARIABLE), "")
     path = env_file or (Path(named) if named else ENV_FILE)
     from_env_file = read_env_file(path, must_exist=env_file is not None or bool(named))
     layers: list[Iterable[Found]] = [of_environment, _found_in(str(path), from_env_file, Layer.ENV_FILE)]
 
     json_path = next((item.text for layer in layers for item in layer if _names_json_file(item)), "")
-    json_file = Path(json_path) if json_path else JSON_FILE
+    json_file = Path(json_path) if json_path else _usual_json_file()
     from_json = read_json_file(json_file, must_exist=bool(json_path))
     from_user_data = FileContents() if user_data is None else read_user_data(user_data)
     layers.append(_found_in(str(json_file), from_json, Layer.JSON_FILE))
@@ -113,7 +114,12 @@ def gather(
         for item in layer:
             if item.text:
                 found.setdefault(item.name, item)
-    notes = _Notes()
+    notes.problems += [
+        f"{_place(str(path), entry)}: expected NAME=VALUE, found '{entry.name}', and the environment has no "
+        "value for it either"
+        for entry in from_env_file.bare
+        if not environ.get(entry.name)
+    ]
     for contents in (from_env_file, from_json, from_user_data):
         notes.problems += contents.problems
         notes.warnings += contents.warnings
@@ -176,12 +182,47 @@ def _chosen(gathered: Gathered) -> dict[str, Found]:
     return chosen
 
 
+def _found_in_environment(environ: Mapping[str, str], notes: _Notes) -> list[Found]:
+    found = []
+    for name, text in environ.items():
+        if name in _JSON_KEYS and name not in _NAMES:
+            continue  # other programs have variables named Cluster, too
+        value = text.strip()
+        inner = quoted(value) if name in _NAMES else None
+        if inner is not None and name in _OF_LIBRARIES:
+            # they read it themselves, quotes and all
+            notes.problems.append(
+                f"{name} (the environment): its value stands in quotes, which are a part of it; Docker's "
+                "--env-file does not take them away. Write it without"
+            )
+        elif inner is not None:
+            notes.warnings.append(
+                f"{name} (the environment): its value stands in quotes, as Docker's --env-file leaves them; "
+                "they are taken away"
+            )
+            value = inner.strip()
+        found.append(Found(name, value, "the environment", Layer.ENVIRONMENT))
+    return found
+
+
+def _usual_json_file() -> Path:
+    return next((path for path in JSON_FILES if path.exists()), JSON_FILES[-1])
+
+
 def _names_json_file(item: Found) -> bool:
     return item.name == JSON_FILE_VARIABLE and bool(item.text)
 
 
 def _found_in(where: str, contents: FileContents, layer: Layer) -> list[Found]:
-    return [Found(entry.name, entry.text.strip(), _place(where, entry), layer) for entry in contents.entries]
+    return [
+        Found(_spelled(entry.name, layer), entry.text.strip(), _place(where, entry), layer)
+        for entry in contents.entries
+    ]
+
+
+def _spelled(name: str, layer: Layer) -> str:
+    """The key of a JSON document as we spell it: Go, which the ECS agent is written in, ignores its case."""
+    return name if layer not in _JSON_LAYERS else _ANY_CASE.get(name.lower(), name)
 
 
 def _place(where: str, entry: Entry) -> str:
@@ -267,13 +308,19 @@ def _of_another_backend(chosen: Mapping[str, Found], backend: str) -> list[str]:
 def _ineffective(gathered: Gathered, notes: _Notes) -> tuple[Found, ...]:
     without_effect: list[Found] = []
     for known in INEFFECTIVE:
-        found = gathered.found.get(known.name)
-        if found is None:
-            continue
-        without_effect.append(found)
-        if not _holds(known, found.text):
-            notes.warnings.append(f"{found.name} ({found.source}) has no effect: {known.reason}")
+        for found in _set_under(gathered, known.name, *known.json_keys):
+            without_effect.append(found)
+            if not _holds(known, found.text):
+                notes.warnings.append(f"{found.name} ({found.source}) has no effect: {known.reason}")
+    for key, reason in ONLY_IN_JSON.items():
+        for found in _set_under(gathered, key):
+            without_effect.append(found)
+            notes.warnings.append(f"{found.name} ({found.source}) has no effect: {reason}")
     return tuple(without_effect)
+
+
+def _set_under(gathered: Gathered, *names: str) -> list[Found]:
+    return [gathered.found[name] for name in names if name in gathered.found]
 
 
 def _for_libraries(gathered: Gathered, notes: _Notes) -> tuple[tuple[Found, ...], tuple[Found, ...]]:
@@ -332,5 +379,11 @@ _NAMES = frozenset(
     | {known.name for known in FOR_LIBRARIES}
     | {ENV_FILE_VARIABLE, JSON_FILE_VARIABLE}
 )
-_JSON_KEYS = frozenset(key for variable in VARIABLES for key in variable.json_keys)
+_OF_LIBRARIES = frozenset(known.name for known in FOR_LIBRARIES)
+_JSON_KEYS = frozenset(
+    {key for variable in VARIABLES for key in variable.json_keys}
+    | {key for known in INEFFECTIVE for key in known.json_keys}
+    | set(ONLY_IN_JSON)
+)
 _KNOWN = _NAMES | _JSON_KEYS
+_ANY_CASE = {key.lower(): key for key in (*_JSON_KEYS, *_NAMES)}

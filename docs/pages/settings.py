@@ -1,7 +1,7 @@
 """``docs/settings.md``: every variable, from the tables in ``agent.settings``."""
 
-from agent.settings.files import ENV_FILE, JSON_FILE
-from agent.settings.ineffective import INEFFECTIVE
+from agent.settings.files import ENV_FILE, JSON_FILES
+from agent.settings.ineffective import INEFFECTIVE, ONLY_IN_JSON
 from agent.settings.libraries import FOR_LIBRARIES
 from agent.settings.load import ENV_FILE_VARIABLE, JSON_FILE_VARIABLE
 from agent.settings.variables import VARIABLES, Beyond, Computed, Variable
@@ -18,16 +18,14 @@ from the first of these that has one:
 1. the environment,
 2. the env file: `berth agent --env-file FILE`, else `{ENV_FILE_VARIABLE}`, else `{ENV_FILE}` if it
    exists,
-3. the JSON file: `{JSON_FILE_VARIABLE}`, else `{JSON_FILE}` if it exists
-   (one object; its keys are the variables' own names or the ECS agent's field names below),
+3. the JSON file: `{JSON_FILE_VARIABLE}`, else the first that exists of `{JSON_FILES[0]}` and
+   `{JSON_FILES[1]}` (one object; its keys are the variables' own names or the ECS agent's
+   field names below, in capital or small letters; `null` counts as not set),
 4. the user data of the EC2 instance, if the backend is `ecs`: the same object as the value of
    `ECSAgentConfiguration` in a JSON document. The backend itself is chosen before user data is asked for,
 5. the default.
 
-`berth config` prints each value with its source. An empty value counts as not set. The env file has
-`NAME=VALUE` lines as `docker --env-file` and systemd read them: `#` and `;` begin comment lines, the
-first `=` splits, a value in quotes loses them, a backslash at the end of an unquoted line joins it with
-the next.
+`berth config` prints each value with its source. An empty value counts as not set.
 
 The agent starts only when every value can be understood, and says all mistakes at once. (The ECS agent
 falls back to the default and says so in its log.) Values outside their limits are refused, or replaced
@@ -37,8 +35,47 @@ get a warning with a suggestion.
 Durations are written as in Go: `30s`, `10m`, `1h30m`, `100ms`. Booleans: `true`, `false`, `1`, `0`, `t`,
 `f`.
 
-## Variables
+## The env file
+
+One file serves `berth agent --env-file`, `docker run --env-file` and systemd's `EnvironmentFile=` alike if it
+keeps to what all three read the same way: `NAME=VALUE` lines without spaces around the `=`, without quotes
+and without backslashes, empty lines, and comment lines that begin with `#`. Beyond that they differ:
+
 """
+
+_VARIABLES = "\n## Variables\n"
+
+_SYNTAX = (
+    (
+        "`NAME=\"a b\"` or `NAME='a b'`",
+        "quotes are taken away",
+        "quotes are taken away",
+        "quotes stay; the agent takes them away with a warning, and refuses them in what libraries read",
+    ),
+    ("`NAME = a`", "as `NAME=a`", "as `NAME=a`", "refused"),
+    ("`; text`", "a comment", "a comment", "refused"),
+    (
+        "`NAME`",
+        "refused, unless the environment has a value",
+        "ignored",
+        "the value in the environment of `docker run`",
+    ),
+    ("`export NAME=a`", "refused", "ignored", "refused"),
+    (
+        "a backslash at the end of a line",
+        "the next line belongs to it",
+        "the next line belongs to it",
+        "stays",
+    ),
+    ("a backslash elsewhere, without quotes", "stays", "is taken away", "stays"),
+    ("the same name twice", "the last one, with a warning", "the last one", "the last one"),
+    (
+        "lines that end in CR LF, a byte order mark",
+        "not part of a value",
+        "write none",
+        "not part of a value",
+    ),
+)
 
 _WITHOUT_EFFECT = """\
 This version knows these variables of the ECS agent and does not act upon them. Setting one to anything but
@@ -59,9 +96,16 @@ def page() -> str:
         (_names(variable), variable.kind.name, _default(variable), _meaning(variable))
         for variable in VARIABLES
     ]
-    keys = [(code(key), code(variable.name)) for variable in VARIABLES for key in variable.json_keys]
+    keys = [
+        (code(key), code(known.name))
+        for each in (VARIABLES, INEFFECTIVE)
+        for known in each
+        for key in known.json_keys
+    ]
     parts = [
         _INTRODUCTION,
+        table(("line", "berth", "systemd", "docker run"), _SYNTAX),
+        _VARIABLES,
         table(("variable", "type", "default", "meaning"), rows),
         "\n## Known, without effect\n",
         _WITHOUT_EFFECT,
@@ -74,6 +118,8 @@ def page() -> str:
         table(("variable", "what reads it"), [(code(known.name), known.reader) for known in FOR_LIBRARIES]),
         "\n## Names in the JSON file\n",
         table(("key", "variable"), keys),
+        "\n## Only in the JSON file, without effect\n",
+        table(("key", "why"), [(code(key), reason) for key, reason in ONLY_IN_JSON.items()]),
     ]
     return "\n".join(parts) + "\n"
 

@@ -62,6 +62,7 @@ GOOD = {
     "BERTH_REMOVE_LIMIT": ("20s", timedelta(seconds=20)),
     "BERTH_DEPENDENCY_WAIT_LIMIT": ("1h", timedelta(hours=1)),
     "BERTH_UNAVAILABLE_LIMIT": ("1m", timedelta(minutes=1)),
+    "BERTH_WATCHDOG_LIMIT": ("90s", timedelta(seconds=90)),
     "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION": ("10m", timedelta(minutes=10)),
     "ECS_IMAGE_PULL_BEHAVIOR": ("Always", PullBehavior.ALWAYS),
     "BERTH_PULL_SLOTS": ("5", 5),

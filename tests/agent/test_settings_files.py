@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.settings.files import parse_env_file, read_env_file, read_json_file
+from agent.settings.files import parse_env_file, quoted, read_env_file, read_json_file
 
 
 def read(text: str) -> dict[str, str]:
@@ -58,7 +58,7 @@ def test_the_last_of_two_lines_counts_and_a_warning_says_so() -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("ECS_CLUSTER", "f, line 1: expected NAME=VALUE, found 'ECS_CLUSTER'"),
+        ("ECS_CLUSTER prod", "f, line 1: expected NAME=VALUE, found 'ECS_CLUSTER prod'"),
         ("export A=1", "f, line 1: this is no shell script; write A=… without 'export'"),
         ("A-B=1", "f, line 1: 'A-B' is no name of a variable (letters, digits, underscores)"),
         ("=1", "f, line 1: '' is no name of a variable (letters, digits, underscores)"),
@@ -68,6 +68,40 @@ def test_the_last_of_two_lines_counts_and_a_warning_says_so() -> None:
 )
 def test_a_line_that_cannot_be_read_is_a_problem_with_its_place(line: str, problem: str) -> None:
     assert parse_env_file(line, "f").problems == (problem,)
+
+
+def test_a_name_alone_has_no_value_of_its_own() -> None:
+    contents = parse_env_file("A=1\nB\n  C  \n", "f")
+    assert [(each.name, each.line) for each in contents.bare] == [("B", 2), ("C", 3)]
+    assert (len(contents.entries), contents.problems, contents.warnings) == (1, (), ())
+
+
+def test_of_two_equal_keys_in_json_the_last_one_counts_and_null_is_as_good_as_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    path.write_text('{"A": 1, "B": null, "A": [2, {"C": 3}], "D": "x", "E": true}')
+    contents = read_json_file(path, must_exist=True)
+    assert [(each.name, each.text) for each in contents.entries] == [
+        ("A", '[2, {"C": 3}]'),
+        ("D", "x"),
+        ("E", "true"),
+    ]
+    assert contents.warnings == (f"{path}: A stands there twice; the last one counts",)
+
+
+@pytest.mark.parametrize(
+    ("text", "inner"),
+    [
+        ('"a"', "a"),
+        ("'{\"a\":1}'", '{"a":1}'),
+        ('""', ""),
+        ('"', None),
+        ("\"a'", None),
+        ('a"', None),
+        ("", None),
+    ],
+)
+def test_only_quotes_around_the_whole_text_are_quotes(text: str, inner: str | None) -> None:
+    assert quoted(text) == inner
 
 
 def test_a_file_that_need_not_exist_may_be_missing(tmp_path: Path) -> None:
