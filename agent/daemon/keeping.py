@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from agent.adapters.docker.settings import DockerSettings, PauseImage
+from agent.adapters.host.descriptor_store import DescriptorStore, let_go
 from agent.adapters.host.keeping import NoKeeper, SocketKeeper
 from agent.adapters.host.notify import Notifier
 from agent.model.errors import CannotStart
@@ -46,9 +47,8 @@ def keeper_of(
     """The chosen one. ``image_in``: reads the description of an image that comes with the agent."""
     choice = keeper_choice(settings, notifier)
     if choice == "systemd":
-        from agent.adapters.host.descriptor_store import DescriptorStore  # noqa: PLC0415
-
         return DescriptorStore(notifier, received)
+    let_go(notifier, received)
     if choice == "container":
         from agent.adapters.docker.keeper import KeeperContainer, KeeperSettings  # noqa: PLC0415
         from agent.adapters.host.program_keeper import ProgramKeeper  # noqa: PLC0415

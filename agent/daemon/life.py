@@ -87,7 +87,15 @@ async def _live(settings: Settings, with_user_data: Callable[[str], Settings], w
         ends.push_async_callback(interfaces.aclose)
         control = await _control(settings, Surroundings(interfaces, clock, health, progress), with_user_data)
         ends.push_async_callback(control.aclose)
-        parts = build(control, interfaces, clock, health, progress, notifier=watched.notifier)
+        parts = build(
+            control,
+            interfaces,
+            clock,
+            health,
+            progress,
+            notifier=watched.notifier,
+            received=watched.received,
+        )
         _close_at_the_end(ends, parts)
         ends.enter_context(claimed(CLAIM))
         await _work(parts, watched)

@@ -23,6 +23,8 @@ class Watched:
     notifier: Notifier
     pulse: Pulse
     start: Loop
+    received: tuple[tuple[str, int], ...] = ()
+    """Names and numbers of the descriptors that the supervisor has handed over."""
 
 
 def watched_by(supervision: Supervision) -> Watched:
@@ -31,7 +33,7 @@ def watched_by(supervision: Supervision) -> Watched:
     health = HealthBoard(clock)
     notifier = Notifier(supervision.notify_socket, health)
     pulse = Pulse(progress, notifier, health, supervision.watchdog)
-    return Watched(clock, health, progress, notifier, pulse, Loop("start", progress))
+    return Watched(clock, health, progress, notifier, pulse, Loop("start", progress), supervision.received)
 
 
 def status_text(parts: Parts) -> str:

@@ -1,6 +1,5 @@
-"""The descriptors that systemd hands to this process (sd_listen_fds(3)), which its children must not see."""
+"""The descriptors that systemd hands to a process with its start (sd_listen_fds(3))."""
 
-import os
 from collections.abc import Mapping
 
 LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES = "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"
@@ -19,16 +18,3 @@ def descriptors_of(environ: Mapping[str, str], pid: int) -> tuple[tuple[str, int
         (names[place] if place < len(names) and names[place] else "unknown", FIRST_DESCRIPTOR + place)
         for place in range(min(int(count), MOST_DESCRIPTORS))
     )
-
-
-def take_descriptors() -> tuple[tuple[str, int], ...]:
-    """What the process's environment says, which is taken out of it; no program that is started has them."""
-    found = descriptors_of(os.environ, os.getpid())
-    for name in (LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES):
-        os.environ.pop(name, None)
-    for _, descriptor in found:
-        try:
-            os.set_inheritable(descriptor, False)
-        except OSError:
-            continue  # there is no such descriptor: whoever looks at it is told so
-    return found

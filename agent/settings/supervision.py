@@ -8,9 +8,11 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from agent.settings.descriptors import LISTEN_FDNAMES, LISTEN_FDS, LISTEN_PID, descriptors_of
+
 NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID = "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"
 
-_TAKEN = (NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID)
+_TAKEN = (NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID, LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +20,14 @@ class Supervision:
     """How this process is watched. ``notify_socket`` None: nobody wants to be told anything.
 
     ``watchdog``: within which time the supervisor expects a sign of life; None: it expects none.
-    ``warnings`` are sentences for the log.
+    ``warnings`` are sentences for the log. ``received``: name and number of each descriptor that came with
+    the start; they are for this process alone.
     """
 
     notify_socket: str | None = None
     watchdog: timedelta | None = None
     warnings: tuple[str, ...] = ()
+    received: tuple[tuple[str, int], ...] = ()
 
     @classmethod
     def of(cls, environ: Mapping[str, str], pid: int) -> "Supervision":
@@ -40,7 +44,8 @@ class Supervision:
                     f"WATCHDOG_USEC={period!r} (the environment): expected a number of microseconds above 0; "
                     "no signs of life are sent"
                 )
-        return cls(environ.get(NOTIFY_SOCKET) or None, watchdog, tuple(warnings))
+        received = descriptors_of(environ, pid)
+        return cls(environ.get(NOTIFY_SOCKET) or None, watchdog, tuple(warnings), received)
 
     @classmethod
     def take(cls, environ: MutableMapping[str, str], pid: int) -> "Supervision":

@@ -7,7 +7,7 @@ import sys
 from tests.benchmarks.figures import Figure, table, write
 from tests.benchmarks.stage import TREE, Unmeasurable
 
-ALL = ("plugins", "launch", "bursts", "footprint", "ecs")
+ALL = ("plugins", "launch", "bursts", "footprint", "restarts", "ecs")
 MORE = ("trace", "ecs_short", "ecs_trace")
 """Only on demand: they print tables of their own, where the time goes or what a few rounds say, not figures."""
 

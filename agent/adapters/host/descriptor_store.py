@@ -69,6 +69,16 @@ class DescriptorStore:
         self._notifier.send(f"FDSTOREREMOVE=1\nFDNAME={name}")
 
 
+def let_go(notifier: Notifier, received: Sequence[tuple[str, int]]) -> None:
+    """Close what was handed over and nobody wants, here and in the store: it would be in the way."""
+    for name, descriptor in received:
+        notifier.send(f"FDSTOREREMOVE=1\nFDNAME={name}")
+        try:
+            os.close(descriptor)
+        except OSError as error:
+            log.warning("descriptor.dropped", name=name, reason=str(error.strerror))
+
+
 def _as_socket(name: str, descriptor: int) -> socket.socket | None:
     try:
         os.set_inheritable(descriptor, False)
