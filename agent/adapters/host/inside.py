@@ -19,6 +19,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 T = TypeVar("T")
 
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
+_MNT_DETACH = 2
 _REFUSED = {errno.EINVAL: "a blackhole", errno.EHOSTUNREACH: "unreachable", errno.EACCES: "prohibited"}
 _NO_WAY = (errno.ENETUNREACH, errno.EAFNOSUPPORT, errno.EOPNOTSUPP)
 
@@ -67,6 +68,11 @@ def delete_link(index: int, name: str, alias: str, namespace: Path | None = None
         return True
 
     return _in(namespace, delete)
+
+
+def unmount(namespace: Path) -> None:
+    """Take the mount away by which a namespace has its name. Raise ``OSError``."""
+    _check(_libc.umount2(os.fsencode(namespace), _MNT_DETACH), str(namespace))
 
 
 def refused_links() -> dict[str, str]:

@@ -6,7 +6,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -185,11 +185,11 @@ class Facts:
 
     def agent_pid(self) -> int | None:
         """The process that holds this machine's network as its agent; None: none, or it may not be seen."""
-        return self.once("agent pid", lambda: _holder_of_claim(self.root / "proc"))
+        return self.once("agent pid", lambda: claim_holder(self.root / "proc"))
 
     def task_namespaces(self) -> tuple[int, ...]:
         """A process in the network namespace of each task that is joined to the bridge."""
-        return self.once("tasks", lambda: tuple(sorted(_sandboxes(self.root).values())))
+        return self.once("tasks", self._sandboxes)
 
     def answering_docker(self) -> DockerFacts:
         """For checks that need Docker's answer and are not about it: raise ``NotApplicable`` without one."""
@@ -197,6 +197,10 @@ class Facts:
             return self.docker()
         except DockerSilent as error:
             raise NotApplicable(f"{error}: see the check docker") from error
+
+    def _sandboxes(self) -> tuple[int, ...]:
+        owners = {owner for _, owner in marked_ports(self.root / "sys/class/net")}
+        return tuple(sorted(sandbox_processes(self.root / "proc", owners).values()))
 
     def _docker(self) -> DockerFacts:
         asked = self.socket()
@@ -248,7 +252,8 @@ def _numbered(proc: Path) -> Iterator[Path]:
         return
 
 
-def _holder_of_claim(proc: Path) -> int | None:
+def claim_holder(proc: Path) -> int | None:
+    """The process that holds this machine's network as its agent."""
     try:
         lines = (proc / "net/unix").read_text(errors="replace").splitlines()[1:]
     except FileNotFoundError:
@@ -259,30 +264,32 @@ def _holder_of_claim(proc: Path) -> int | None:
     return next(iter(holders(proc, inodes).values()), None) if inodes else None
 
 
-def _sandboxes(root: Path) -> dict[str, int]:
-    """Container and process of each port of the tasks' bridge, by the mark that its plugin has left on it."""
-    wanted = set(_marked(root / "sys/class/net"))
+def marked_ports(links: Path) -> tuple[tuple[str, str], ...]:
+    """Name and sandbox of each port of the tasks' bridge, by the mark that its plugin has left on it."""
+    ports = links / TaskBridge().name / "brif"
+    found = []
+    for name in sorted(port.name for port in ports.iterdir()) if ports.is_dir() else ():
+        try:
+            words = (links / name / "ifalias").read_text(errors="replace").strip().split(":")
+        except FileNotFoundError:
+            continue  # it has just gone
+        if len(words) >= _MARK_WORDS and (words[0], words[2]) == ("ecs", BRIDGE_PLUGIN):
+            found.append((name, words[1]))
+    return tuple(found)
+
+
+def sandbox_processes(proc: Path, containers: Collection[str]) -> dict[str, int]:
+    """A process of each container that has one, by the control groups of all processes; without Docker."""
     found: dict[str, int] = {}
-    for directory in _numbered(root / "proc") if wanted else ():
+    for directory in _numbered(proc) if containers else ():
         try:
             groups = (directory / "cgroup").read_text(errors="replace")
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
-        for container in wanted:
-            if container in groups:
+        for container in containers:
+            if container and container in groups:
                 found.setdefault(container, int(directory.name))
     return found
-
-
-def _marked(links: Path) -> Iterator[str]:
-    ports = links / TaskBridge().name / "brif"
-    for name in [port.name for port in ports.iterdir()] if ports.is_dir() else ():
-        try:
-            words = (links / name / "ifalias").read_text(errors="replace").strip().split(":")
-        except FileNotFoundError:
-            continue
-        if len(words) >= _MARK_WORDS and (words[0], words[2]) == ("ecs", BRIDGE_PLUGIN):
-            yield words[1]
 
 
 _MARK_WORDS = 4

@@ -21,7 +21,7 @@ _AGENT = Word(
 _STATUS = Word(
     "status",
     "agent",
-    "agent.cli.node:status",
+    "agent.cli.status:status",
     "is the agent well, and what runs here",
     "One screen about the agent: version, backend, cluster, this machine's ARN, the connections to the "
     "control plane with the age of the last message, tasks by status, what is wrong and why, the disk, and "
@@ -122,14 +122,23 @@ _DOCTOR = Word(
 _LEAKS = Word(
     "leaks",
     "agent",
-    "agent.cli.node:leaks",
-    "what is left of tasks that are gone",
-    "Lists what on this machine belongs to no task any more: namespaces, links, addresses, rules, "
-    "containers, cgroups and volumes.",
-    ASKING,
-    (Example("berth leaks", "nothing is left of tasks that are gone"),),
-    ("status",),
-    ((0, "nothing is left"), (1, "something is left, or it cannot be looked for")),
+    "agent.cli.leaks.command:leaks",
+    "what is left of tasks that are gone, and its removal",
+    "Lists what on this machine belongs to no task: containers, volumes, cgroups, links, addresses, "
+    "interfaces, namespaces, rules. It looks itself, twice within some seconds, and asks the running agent "
+    "which tasks there are. Without an agent the records on disk say that, and what runs is left alone. If "
+    "Docker does not answer, it says which kinds it could not look for. With --fix it removes what is left, "
+    "and looks once more at each thing right before.",
+    (Option("--fix", "remove it, and say what could not be removed and why"), *ASKING),
+    (
+        Example("berth leaks", "nothing is left of tasks that are gone"),
+        Example("sudo berth leaks --fix"),
+    ),
+    ("status", "doctor"),
+    (
+        (0, "nothing is left, or all of it has been removed"),
+        (1, "something is left, or it cannot be looked for"),
+    ),
 )
 
 _ENV = Word(

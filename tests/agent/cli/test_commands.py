@@ -70,7 +70,7 @@ def test_env_quotes_what_a_shell_would_eat(data_directory, capsys) -> None:
 def test_without_an_agent_every_command_says_so_and_ends_with_four(
     data_directory, capsys, monkeypatch
 ) -> None:
-    for words in (["ps"], ["env"], ["run", "web"], ["stop", "abcd"], ["status"], ["leaks"]):
+    for words in (["ps"], ["env"], ["run", "web"], ["stop", "abcd"], ["status"]):
         monkeypatch.setenv("BERTH_INTROSPECTION_ADDRESS", "127.0.0.1:1")
         assert main(words) == 4, words
         assert "berth agent" in capsys.readouterr().err

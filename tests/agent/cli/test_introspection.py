@@ -57,7 +57,7 @@ def test_status_is_zero_when_well_and_one_with_the_reasons_when_not(agent, capsy
     agent.answers["/v1/tasks"] = (200, {"Tasks": [{"KnownStatus": "RUNNING"}, {"KnownStatus": "PENDING"}]})
     agent.answers["/health"] = (200, {"status": "OK", "reasons": []})
     assert main(["status"]) == 0
-    assert "2, of which 1 RUNNING" in capsys.readouterr().out
+    assert "2: 1 RUNNING, 1 PENDING\n" in capsys.readouterr().out
     problem = {"component": "runtime", "status": "IMPAIRED", "reason": "Docker does not answer"}
     agent.answers["/health"] = (503, {"status": "IMPAIRED", "reasons": [problem]})
     assert main(["status"]) == 1
@@ -86,23 +86,6 @@ def test_status_has_a_line_for_each_channel(agent, capsys, monkeypatch) -> None:
     assert "telemetry channel: disconnected for 45s, no message yet (no route)" in shown
     assert main(["status", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["health"]["channels"] == CHANNELS
-
-
-def test_leaks_are_listed_and_fail_the_command(agent, capsys) -> None:
-    agent.answers["/berth/v1/leaks"] = (200, {"things": []})
-    assert main(["leaks"]) == 0
-    assert "nothing is left" in capsys.readouterr().out
-    agent.answers["/berth/v1/leaks"] = (200, {"volumes": ["v1"], "containers": ["c1", "c2"]})
-    assert main(["leaks"]) == 1
-    assert capsys.readouterr().out == "volumes\tv1\ncontainers\tc1\ncontainers\tc2\n"
-
-
-def test_when_leaks_cannot_be_looked_for_nobody_says_that_there_are_none(agent, capsys) -> None:
-    agent.answers["/berth/v1/leaks"] = (503, {"message": "cannot look for leftovers now: Docker is away"})
-    assert main(["leaks"]) == 1
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert "Docker is away" in told.err
 
 
 def test_an_agent_that_does_not_answer_is_given_up(agent, monkeypatch, capsys) -> None:
