@@ -12,8 +12,9 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 PATIENCE = 60.0
 OK = "ok"
@@ -133,6 +134,17 @@ async def ask_on(address: str, port: int, path: str, every: float, stop: asyncio
             due = max(due + every, time.monotonic())
             await asyncio.sleep(due - time.monotonic())
     return sorted(found, key=lambda question: question.asked_at)
+
+
+def end_keepers(docker: Any, directory: Path) -> None:
+    """End the keepers whose door is in that directory; Docker removes them by itself."""
+    mine = {"label": [f"berth.keeper={directory}"]}
+    for each in docker.containers(filters=mine):
+        docker.kill(each["Id"])
+    until = time.monotonic() + 10
+    while docker.containers(all=True, filters=mine):
+        assert time.monotonic() < until, f"keepers are left: {docker.containers(all=True, filters=mine)}"
+        time.sleep(0.02)
 
 
 def as_rows(found: Iterable[Question]) -> list[tuple[float, str, float]]:

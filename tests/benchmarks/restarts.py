@@ -7,7 +7,7 @@ container, so that it is the same on every machine.
 import time
 from pathlib import Path
 
-from tests.availability import OK, REFUSED, RESET, Asking, Findings
+from tests.availability import OK, REFUSED, RESET, Asking, Findings, end_keepers
 from tests.benchmarks.figures import Figure, median
 from tests.benchmarks.stage import DEFINITION, BenchAgent, Unmeasurable, bench_agent
 
@@ -17,7 +17,6 @@ QUIET = 2.0
 SLOW = 1.0
 ENDPOINT = ("169.254.170.2", 80)
 ROLE = "arn:aws:iam::111122223333:role/bench"
-KEEPER = "berth.keeper"
 PATH_NAME = b"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI="
 
 
@@ -27,7 +26,8 @@ def measure() -> list[Figure]:
         try:
             return _measured(agent)
         finally:
-            _remove_keeper(agent)
+            agent.stop()
+            end_keepers(agent.docker, agent.directory / "data/keeper")
 
 
 def _measured(agent: BenchAgent) -> list[Figure]:
@@ -84,10 +84,3 @@ def _task_with_a_role(agent: BenchAgent) -> tuple[int, str]:
             if line.startswith(PATH_NAME):
                 return int(found["State"]["Pid"]), line.removeprefix(PATH_NAME).decode()
     raise Unmeasurable("no container of the task knows where its credentials are")
-
-
-def _remove_keeper(agent: BenchAgent) -> None:
-    agent.stop()
-    label = f"{KEEPER}={agent.directory}/data/keeper"
-    for each in agent.docker.containers(all=True, filters={"label": [label]}):
-        agent.docker.remove_container(each["Id"], force=True)

@@ -20,6 +20,7 @@ from agent.adapters.host.plumbing import HostPlumbing
 from agent.adapters.host.rules import FirewallPlan
 from agent.adapters.local.vpc.plan import DEFAULT_VPC_CIDR, default_plan
 from agent.adapters.local.vpc.vpc import DEFAULT_NAMESPACE, SimulatedVpc
+from tests.availability import end_keepers
 from tests.e2e.agent_process import TEST_CLUSTERS, TEST_NAMESPACES, Agent, eventually, vpc_of_run
 
 ACCOUNT = "111122223333"
@@ -118,9 +119,7 @@ def sweep(docker: APIClient, agent: Agent, before: Things) -> None:
     for each in docker.containers(all=True, filters=mine):
         with contextlib.suppress(NotFound):
             docker.remove_container(each["Id"], v=True, force=True)
-    for each in docker.containers(all=True, filters={"label": [f"berth.keeper={agent.data}/keeper"]}):
-        with contextlib.suppress(NotFound):  # it has ended meanwhile
-            docker.remove_container(each["Id"], force=True)
+    end_keepers(docker, agent.data / "keeper")
     for each in docker.volumes(filters=mine)["Volumes"] or ():
         docker.remove_volume(each["Name"])
     asyncio.run(_remove_network_of(agent, before))

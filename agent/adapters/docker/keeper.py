@@ -6,6 +6,7 @@ it is never taken for a container of a task; ``KEEPER_LABEL`` says whose it is.
 """
 
 import hashlib
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -31,6 +32,8 @@ MEMORY = 32 << 20
 
 PROCESSES = 8
 """One, and what the runtime needs while it starts it."""
+
+_LOOKS, _LOOK_PAUSE = 100, 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,5 +153,17 @@ def _remove(client: APIClient, name: str) -> None:
     except NotFound:
         return
     except APIError as error:
-        if error.status_code != CONFLICT:  # it is being removed, because it has ended: fine
+        if error.status_code != CONFLICT:
             raise
+        _await_removal(client, name, error)
+
+
+def _await_removal(client: APIClient, name: str, cause: APIError) -> None:
+    """Docker removes it by itself once it has ended, and does not do it twice; the name is free after that."""
+    for _ in range(_LOOKS):
+        try:
+            client.inspect_container(name)
+        except NotFound:
+            return
+        time.sleep(_LOOK_PAUSE)
+    raise cause

@@ -167,8 +167,8 @@ class ProgramKeeper:
         loop = asyncio.get_running_loop()
         if self._made_at is not None and loop.time() < self._made_at + SHORTEST_LIFE:
             raise KeeperLost("it ended soon after it had been started; another one is started later")
-        self._made_at = loop.time()
         await self._process.ensure_made()
+        self._made_at = loop.time()
         until = loop.time() + APPEAR_SECONDS
         while True:
             try:
