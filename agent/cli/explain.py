@@ -5,13 +5,15 @@ from typing import Any
 
 from agent.cli.connection import Connection
 from agent.cli.failures import NOT_FOUND, OK, Failure
-from agent.cli.output import coloured, moment, print_json, span
+from agent.cli.output import clean, coloured, moment, print_json, span
 from agent.cli.tasks import find_task, short_id
 
 
 def explain(chosen: argparse.Namespace) -> int:
-    """Print one paragraph per wait, or that there is none."""
+    """Print one paragraph per wait, or that there is none; without a task, of every task that waits."""
     connection = Connection.find(chosen.env_file)
+    if chosen.task is None:
+        return _explain_all(connection, chosen)
     try:
         document = connection.get("/berth/v1/explain", task=chosen.task)
     except Failure as failure:
@@ -21,23 +23,43 @@ def explain(chosen: argparse.Namespace) -> int:
         document = _remembered(find_task(connection, chosen.task, chosen.cluster))
     if chosen.json:
         print_json(document)
+    else:
+        _print(document)
+    return OK
+
+
+def _explain_all(connection: Connection, chosen: argparse.Namespace) -> int:
+    document = connection.get("/berth/v1/explain")
+    if chosen.json:
+        print_json(document)
         return OK
-    print(f"{short_id(document['task'])} is {coloured(document['status'])}, its goal is {document['goal']}")
+    waiting = document.get("tasks") or []
+    if not waiting:
+        print("No task waits for anything.")
+    for index, each in enumerate(waiting):
+        if index:
+            print()
+        _print(each)
+    return OK
+
+
+def _print(document: dict[str, Any]) -> None:
+    status = coloured(document["status"])
+    print(f"{short_id(document['task'])} is {status}, its goal is {document['goal']}")
     if document.get("reason"):
-        print(f"  reason: {document['reason']}")
+        print(f"  reason: {clean(document['reason'])}")
     for note in document.get("notes", ()):
-        print(f"  {note}")
+        print(f"  {clean(note)}")
     waits = document.get("waits") or []
     if not waits:
         print("It waits for nothing.")
     for wait in waits:
         print(f"\n{wait['subject']} is {wait['status']}, its goal is {wait['goal']}")
         print(f"  waits for: {wait['waits_for']}")
-        print(f"  cause:     {wait['cause']}")
+        print(f"  cause:     {clean(wait['cause'])}")
         print(f"  since:     {_since(wait)}")
         print(f"  until:     {_until(wait)}")
-        print(f"  then:      {wait['then']}")
-    return OK
+        print(f"  then:      {clean(wait['then'])}")
 
 
 def _remembered(task: dict[str, Any]) -> dict[str, Any]:

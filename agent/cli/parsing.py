@@ -52,34 +52,26 @@ def suggestion(wrong: str, right: Sequence[str], meanings: Mapping[str, str] | N
 
 
 def _add(parser: argparse.ArgumentParser, option: Option) -> None:
+    details: dict[str, Any] = {}
     if option.is_positional:
-        arity = {"one": None, "optional": "?", "many": "+", "any": "*"}[option.takes]
-        parser.add_argument(
-            option.flags.lower(),
-            metavar=option.flags,
-            nargs=arity,
-            type=KINDS[option.kind],
-            choices=option.choices or None,
-        )
+        details["nargs"] = {"one": None, "optional": "?", "many": "+", "any": "*"}[option.takes]
     elif not option.metavar:
         parser.add_argument(*option.names, action="store_true")
-    elif option.takes == "any":
-        parser.add_argument(
-            *option.names,
-            action="append",
-            default=[],
-            type=KINDS[option.kind],
-            choices=option.choices or None,
-            metavar=option.metavar,
-        )
+        return
     else:
-        parser.add_argument(
-            *option.names,
-            default=option.default,
-            type=KINDS[option.kind],
-            choices=option.choices or None,
-            metavar=option.metavar,
-        )
+        if option.dest:
+            details["dest"] = option.dest
+        if option.takes == "any":
+            details["action"] = "append"
+        details["default"] = [] if option.takes == "any" else option.default
+    names = [option.flags.lower()] if option.is_positional else option.names
+    parser.add_argument(
+        *names,
+        metavar=option.metavar,
+        type=KINDS[option.kind],
+        choices=option.choices or None,
+        **details,
+    )
 
 
 def _not_known(word: Word, strange: Sequence[str]) -> Failure:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from agent.cli.connection import Connection
+from agent.cli.failures import NOT_FOUND, USAGE, Failure
 from agent.cli.output import moment
 
 
@@ -17,6 +18,18 @@ def full_tasks(connection: Connection) -> list[dict[str, Any]]:
     """Every task that the agent knows, with all that it tells of it."""
     documents: list[dict[str, Any]] = connection.get("/berth/v1/tasks").get("tasks") or []
     return documents
+
+
+def containers_of(connection: Connection, named: str) -> list[str]:
+    """The names of a task's containers. ``named``: ARN, id, or the beginning of an id. Raise ``Failure``."""
+    identity = named.rsplit("/", 1)[-1].lower()
+    found = [each for each in full_tasks(connection) if str(each["id"]).startswith(identity)]
+    if not found:
+        raise Failure(f"task {named!r} is not known to this agent; berth ps lists them", NOT_FOUND)
+    if len(found) > 1:
+        candidates = ", ".join(str(each["id"]) for each in found)
+        raise Failure(f"task {named!r} is ambiguous; it could be {candidates}", USAGE)
+    return [str(each["name"]) for each in found[0].get("containers") or []]
 
 
 def as_ecs(seen: dict[str, Any]) -> dict[str, Any]:

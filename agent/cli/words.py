@@ -32,6 +32,7 @@ class Option(NamedTuple):
     ``completes``: what the shell offers: ``file``, ``task``, ``container``, ``cluster``, ``family`` or
     ``word``.
     ``takes``: ``one``, ``optional`` (one or none), ``many`` (one or more), ``any`` (none or more).
+    ``dest``: the name of what was parsed, if it is not that of the option.
     """
 
     flags: str
@@ -42,6 +43,7 @@ class Option(NamedTuple):
     choices: tuple[str, ...] = ()
     completes: str = ""
     takes: str = "one"
+    dest: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:

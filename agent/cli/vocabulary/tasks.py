@@ -127,7 +127,7 @@ _LOGS = Word(
             "LEVEL",
             choices=("debug", "info", "warn", "error", "crit"),
         ),
-        Option("--task", "with --agent: only lines about this task", "ID", completes="task"),
+        Option("--task", "with --agent: only lines about this task", "TASK", completes="task", dest="about"),
         *ASKING,
     ),
     (
@@ -135,7 +135,7 @@ _LOGS = Word(
         Example("berth logs 8f0c web --since 10m --timestamps"),
         Example(
             "berth logs --agent --level warn --since 1h",
-            "14:03:20 warning  channel.lost  channel=control reason='closed by the server'",
+            "2026-01-31 14:03:20 warning  channel.lost  channel=control reason='closed by the server'",
         ),
     ),
     ("describe", "explain", "status"),
