@@ -22,6 +22,7 @@ BASE_TAG = "berth/debian:12"
 IN_THE_BASE = ("ca-certificates", "nftables", "python3")
 FOR_BUILDING = ("gcc", "libc6-dev", "python3-venv")
 _LABEL = "berth.base"
+_MARK = "/etc/berth-base"  # install.sh uses the fetched packages only on the base that has the same mark
 _SUITES = ("", "-updates", "-security")
 _LONGEST_SECONDS = 600
 _NOT_UNPACKED = ("/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/doc/*")
@@ -50,8 +51,8 @@ def make_base(folder: Path) -> str:
     fingerprint = _fingerprint()
     archive = folder / f"debian-{fingerprint}.tar"
     packages = folder / "packages"
-    if not (archive.is_file() and any(packages.glob("*.deb"))):
-        _bootstrap(archive, packages)
+    if not (archive.is_file() and (packages / "fetched-for").is_file()):
+        _bootstrap(archive, packages, fingerprint)
     if _label_of(BASE_TAG) != fingerprint:
         changes = ("--change", f"LABEL {_LABEL}={fingerprint}", "--change", 'CMD ["sh"]')
         done = _run("docker", "import", *changes, str(archive), BASE_TAG)
@@ -111,7 +112,7 @@ def parse_paragraphs(text: str) -> Iterator[Source]:
                 yield Source(address, suite, tuple(fields.get("components", [])))
 
 
-def _bootstrap(archive: Path, packages: Path) -> None:
+def _bootstrap(archive: Path, packages: Path, fingerprint: str) -> None:
     own_release = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
     sources = sources_for(RELEASE, own_release, read_sources())
     if not sources:
@@ -125,33 +126,40 @@ def _bootstrap(archive: Path, packages: Path) -> None:
     if prepared.returncode != 0:
         raise ImageError(prepared.stderr.strip() or prepared.stdout.strip())
     packages.mkdir(parents=True, exist_ok=True)
-    for old in (*packages.glob("*.deb"), *archive.parent.glob("debian-*.tar*")):
+    for old in (*packages.iterdir(), *archive.parent.glob("debian-*.tar*")):
         old.unlink()
     aside = archive.with_suffix(".tar.new")
-    done = _run(*_command(aside, packages), given="".join(f"{one.as_line()}\n" for one in sources))
+    done = _run(
+        *_command(aside, packages.resolve(), fingerprint),
+        given="".join(f"{one.as_line()}\n" for one in sources),
+    )
     if done.returncode != 0:
         raise ImageError(f"the Debian base cannot be made:\n{done.stderr.strip()[-2000:]}")
+    (packages / "fetched-for").write_text(f"{fingerprint}\n", encoding="utf-8")
     aside.replace(archive)
 
 
-def _command(archive: Path, packages: Path) -> Iterator[str]:
+def _command(archive: Path, packages: Path, fingerprint: str) -> Iterator[str]:
     apt = 'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get --yes --no-install-recommends'
     yield from ("mmdebstrap", "--mode=root", "--variant=minbase", "--format=tar")
-    yield f"--include={','.join(IN_THE_BASE)}"
+    # The directories are merged beforehand: the package that does it later would bring all of Perl.
+    yield "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr"
+    yield f"--include={','.join(('usr-is-merged', *IN_THE_BASE))}"
     yield from ('--aptopt=Acquire::Languages "none"', "--aptopt=Acquire::Retries 3")
     yield "--dpkgopt=force-unsafe-io"  # no sync after every file: a half-made base is thrown away
     yield from (f"--dpkgopt=path-exclude={pattern}" for pattern in _NOT_UNPACKED)
     yield f"--dpkgopt=path-include={_KEPT}"
     yield '--customize-hook=rm -f "$1"/var/cache/apt/archives/*.deb'  # what is in the base already
     yield f"--customize-hook={apt} --download-only install {' '.join(FOR_BUILDING)}"
-    yield f'--customize-hook=cp "$1"/var/cache/apt/archives/*.deb {shlex.quote(str(packages.resolve()))}'
+    yield f'--customize-hook=echo {fingerprint} >"$1"{_MARK}'
+    yield f'--customize-hook=cp "$1"/var/cache/apt/archives/*.deb {shlex.quote(str(packages))}'
     yield from (RELEASE, str(archive), "-")
 
 
 def _fingerprint() -> str:
-    """Changes when another base has to be made."""
-    wanted = (RELEASE, platform.machine(), *IN_THE_BASE, "/", *FOR_BUILDING, "/", *_NOT_UNPACKED)
-    return hashlib.sha256("\n".join(wanted).encode()).hexdigest()[:12]
+    """Changes when another base has to be made: for another architecture, or in another way."""
+    way = (platform.machine(), *_command(Path("archive"), Path("packages"), ""))
+    return hashlib.sha256("\n".join(way).encode()).hexdigest()[:12]
 
 
 def _label_of(tag: str) -> str | None:

@@ -8,6 +8,7 @@ no network.
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -16,12 +17,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from agent import __version__
-from deploy.image.base import make_base
+from deploy.image.base import BASE_TAG, make_base
 from deploy.image.errors import ImageError
 
 ROOT = Path(__file__).resolve().parents[2]
+FETCHED = ROOT / "build/image"
+"""Where the Dockerfile finds what was fetched."""
+
 IMAGE_TAG = "berth/agent"
 PUBLIC_BASE = "debian:12-slim"
 """The default of the Dockerfile."""
@@ -29,20 +34,26 @@ PUBLIC_BASE = "debian:12-slim"
 _PYTHON = "3.11"  # that of Debian 12
 _BUILDKIT_NEEDS_BUILDX = 23  # from this version on, the docker command builds through a plugin
 _LONGEST_SECONDS = 900
+_LONGEST_PULL = 60
+_INPUTS = ("Dockerfile", ".dockerignore", "LICENSE", "requirements.txt", "agent", "cni_plugins", "pause")
+_INPUTS_OF_DEPLOY = ("deploy/__init__.py", "deploy/image")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Build the image. Return 0, or 1 after saying what is wrong."""
     parser = argparse.ArgumentParser(prog="deploy.image.build", description="Build the image of the agent.")
     parser.add_argument(
-        "--base", metavar="TAG", help=f"a Debian 12 (default: {PUBLIC_BASE} if present, else one made here)"
+        "--base",
+        metavar="TAG",
+        help=f"a Debian 12 (default: {PUBLIC_BASE} if it can be had, else one made here)",
     )
     parser.add_argument("--tag", default=IMAGE_TAG, help="the name of the image (default: %(default)s)")
     parser.add_argument("--revision", help="the git revision for the labels (default: what git says)")
     parser.add_argument("--source", default="unknown", help="the address of the source, for the labels")
-    parser.add_argument("--output", type=Path, default=ROOT / "build/image", help="where downloads are kept")
     parser.add_argument(
-        "--from-registries", action="store_true", help="prepare nothing: the build itself uses the network"
+        "--from-registries",
+        action="store_true",
+        help="use nothing prepared: the build itself uses the network",
     )
     options = parser.parse_args(arguments)
     try:
@@ -55,14 +66,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def build(options: argparse.Namespace) -> None:
     """Prepare what is missing, and build. Raise ``ImageError``."""
-    folder: Path = options.output
     base: str | None = options.base
-    network = "host"
     if not options.from_registries:
-        network = "none"
         with _timed("the base and the packages"), ThreadPoolExecutor(1) as beside:
-            wheels = beside.submit(fetch_wheels, folder / "wheels")
-            base = base or make_base(folder)
+            wheels = beside.submit(fetch_wheels, FETCHED / "wheels")
+            base = base or choose_base(FETCHED)
             wheels.result()
     given = {
         "BASE_IMAGE": base,
@@ -71,10 +79,13 @@ def build(options: argparse.Namespace) -> None:
         "SOURCE": options.source,
     }
     words = [word for name, value in given.items() if value for word in ("--build-arg", f"{name}={value}")]
-    with _timed("the image"):
+    # Only the base made here has its packages beside it.
+    network = "none" if base == BASE_TAG and not options.from_registries else "host"
+    docker, has_buildkit = choose_builder()
+    with _timed("the image"), _context(is_bare=options.from_registries) as context:
         done = _run(
-            *("docker", "build", "--network", network, "--tag", options.tag, *words, str(ROOT)),
-            variables={"DOCKER_BUILDKIT": "1" if has_buildkit() else "0"},
+            *(docker, "build", "--network", network, "--tag", options.tag, *words, str(context)),
+            variables={"DOCKER_BUILDKIT": "1" if has_buildkit else "0"},
         )
     if done.returncode != 0:
         raise ImageError(f"docker build failed:\n{(done.stdout + done.stderr)[-6000:]}")
@@ -104,22 +115,56 @@ def fetch_wheels(folder: Path) -> None:
 
 def git_revision() -> str:
     """The commit of the tree, with ``-dirty`` behind it if what the image is made of was changed."""
-    sources = ("Dockerfile", "agent", "cni_plugins", "pause", "deploy/image", "requirements.txt")
     try:
         revision = _said("git", "-C", str(ROOT), "rev-parse", "HEAD")
-        changes = _said("git", "-C", str(ROOT), "status", "--porcelain", "--", *sources)
+        changes = _said("git", "-C", str(ROOT), "status", "--porcelain", "--", *_INPUTS, *_INPUTS_OF_DEPLOY)
     except ImageError:
         return "unknown"  # an unpacked archive of the source has no revision
     return f"{revision}-dirty" if changes else revision
 
 
-def has_buildkit() -> bool:
-    """Whether this docker command can build with BuildKit: newer ones need their plugin for it."""
-    if _run("docker", "buildx", "version").returncode == 0:
-        return True
-    version = _said("docker", "version", "--format", "{{.Client.Version}}")
-    major = version.partition(".")[0]
-    return major.isdigit() and int(major) < _BUILDKIT_NEEDS_BUILDX
+def choose_base(folder: Path) -> str:
+    """The public base if it is here or can be pulled; else the one made here. Raise ``ImageError``."""
+    if _run("docker", "image", "inspect", PUBLIC_BASE).returncode == 0:
+        return PUBLIC_BASE
+    if _run("docker", "image", "inspect", BASE_TAG).returncode != 0:
+        try:
+            if _run("docker", "pull", "--quiet", PUBLIC_BASE, limit=_LONGEST_PULL).returncode == 0:
+                return PUBLIC_BASE
+        except ImageError as slow:
+            print(f"image: {slow}")
+        print(f"image: {PUBLIC_BASE} cannot be pulled, a Debian base is made here", flush=True)
+    return make_base(folder)
+
+
+def choose_builder() -> tuple[str, bool]:
+    """A docker command, and whether it builds with BuildKit: quicker; newer commands need a plugin for it."""
+    commands = [f"{folder}/docker" for folder in os.get_exec_path() if os.access(f"{folder}/docker", os.X_OK)]
+    for command in commands:
+        if _run(command, "buildx", "version").returncode == 0:
+            return command, True
+        version = _run(command, "--version").stdout.removeprefix("Docker version ")
+        major = version.partition(".")[0]
+        if major.isdigit() and int(major) < _BUILDKIT_NEEDS_BUILDX:
+            return command, True
+    return "docker", False
+
+
+@contextmanager
+def _context(*, is_bare: bool) -> Iterator[Path]:
+    """What is sent to Docker: the tree, or a copy of what the Dockerfile names without anything fetched."""
+    if not is_bare:
+        yield ROOT
+        return
+    with TemporaryDirectory(prefix="berth-image-") as folder:
+        for name in (*_INPUTS, *_INPUTS_OF_DEPLOY):
+            copy = Path(folder) / name
+            copy.parent.mkdir(exist_ok=True)
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, copy, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copyfile(ROOT / name, copy)
+        yield Path(folder)
 
 
 @contextmanager
@@ -136,7 +181,9 @@ def _said(*command: str) -> str:
     return done.stdout.strip()
 
 
-def _run(*command: str, variables: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def _run(
+    *command: str, variables: dict[str, str] | None = None, limit: float = _LONGEST_SECONDS
+) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
             command,
@@ -144,11 +191,11 @@ def _run(*command: str, variables: dict[str, str] | None = None) -> subprocess.C
             capture_output=True,
             text=True,
             check=False,
-            timeout=_LONGEST_SECONDS,
+            timeout=limit,
             env={**os.environ, **(variables or {})},  # noqa: TID251 - docker finds its daemon by it
         )
     except subprocess.TimeoutExpired as error:
-        raise ImageError(f"{command[0]} did not end within {_LONGEST_SECONDS} s") from error
+        raise ImageError(f"{command[0]} did not end within {limit} s") from error
     except FileNotFoundError as error:
         raise ImageError(f"there is no {command[0]} here; install it") from error
 

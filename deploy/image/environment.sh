@@ -1,13 +1,14 @@
 #!/bin/sh
 # Makes the Python environment of the image: environment.sh PLACE FOLDER
-# FOLDER holds requirements.txt, and perhaps wheels; with wheels nothing is asked of a package index.
+# FOLDER holds requirements.txt, and perhaps the wheels that were fetched for it; then no package index is asked.
 set -eu
 
 place=$1
 folder=$2
 python3 -m venv "$place"
 from=
-if ls "$folder"/*.whl >/dev/null 2>&1; then
+digest=$(sha256sum "$folder/requirements.txt" | cut -d ' ' -f 1)
+if [ "$digest" = "$(cat "$folder/fetched-for" 2>/dev/null || true)" ]; then
     from="--no-index --find-links $folder"
 fi
 # shellcheck disable=SC2086 # the options are words

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs Debian packages inside an image: install.sh PACKAGE...
-# The .deb files beside this script are used if there are any, so that no network is needed; otherwise apt's sources.
+# The .deb files beside this script are used if they were fetched for this base (deploy/image/base.py), so that no
+# network is needed; otherwise apt's sources.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -13,7 +14,7 @@ done
 
 export DEBIAN_FRONTEND=noninteractive
 # Nobody needs a half-made image after a power cut: no sync after every file.
-if ls "$here"/*.deb >/dev/null 2>&1; then
+if cmp -s "$here/fetched-for" /etc/berth-base; then
     dpkg --force-unsafe-io --install "$here"/*.deb
     exit 0
 fi
