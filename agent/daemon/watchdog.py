@@ -28,7 +28,7 @@ STALLED = 1
 TICK = 1.0
 """Seconds between two looks."""
 
-MOST_PER_TICK = 2.0
+MOST_PER_TICK = 1.5
 """Seconds that one tick counts at most. A process that was stopped, or starved, was not given the rest."""
 
 LAST_WORDS_LIMIT = 5.0
