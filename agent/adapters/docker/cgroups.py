@@ -33,8 +33,17 @@ _V2_CONTROLLERS = ("cpuset", "cpu", "io", "memory", "pids")
 _REMOVAL_SECONDS = 2.0
 _SYSTEMCTL_SECONDS = 20.0
 _MOST_SHARES = 262_144
-_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+_ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    # the root that it is given is the machine's own: it must not take that for a root in the making
+    "SYSTEMD_IGNORE_CHROOT": "1",
+}
 """All that the program needs of an environment; ours may hold the keys of this machine."""
+
+MACHINE = Path("/proc/1/root")
+"""The root of the machine, seen from a container in its PID namespace."""
+
+_SYSTEMCTLS = ("usr/bin/systemctl", "bin/systemctl")
 
 _TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -331,15 +340,30 @@ def groups_here(settings: DockerSettings, info: Mapping[str, Any]) -> TaskGroups
     )
 
 
-def _systemctl(*arguments: str) -> None:
+def systemctl_command() -> list[str] | None:
+    """How systemd is asked; None: there is no way to. From a container the machine's own program is run.
+
+    Beside the container's there is no bus and no systemctl, but with the machine's PID namespace its root is
+    in sight, and a program that has it as its own root finds both (``CAP_SYS_CHROOT``).
+    """
     program = shutil.which("systemctl")
-    if program is None:
+    if program is not None:
+        return [program]
+    change_root = shutil.which("chroot")
+    if change_root is None or not any(os.access(MACHINE / each, os.X_OK) for each in _SYSTEMCTLS):
+        return None
+    return [change_root, str(MACHINE), "systemctl"]
+
+
+def _systemctl(*arguments: str) -> None:
+    command = systemctl_command()
+    if command is None:
         raise OSError(
             errno.ENOENT, "Docker makes control groups through systemd, but there is no systemctl here"
         )
     try:
         done = subprocess.run(
-            [program, *arguments],
+            [*command, *arguments],
             capture_output=True,
             text=True,
             timeout=_SYSTEMCTL_SECONDS,

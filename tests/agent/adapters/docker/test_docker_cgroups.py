@@ -239,8 +239,25 @@ def test_a_systemd_that_refuses_is_quoted(tmp_path, systemctl):
         groups_on(tmp_path, SYSTEMD).remove(TASK)
 
 
+def test_from_a_container_the_systemctl_of_the_machine_is_run_with_its_root(tmp_path, systemctl, monkeypatch):
+    machine = tmp_path / "machine"
+    (machine / "usr/bin").mkdir(parents=True)
+    (systemctl / "systemctl").rename(machine / "usr/bin/systemctl")
+    # what chroot(1) does, but for the root
+    (systemctl / "chroot").write_text(
+        f'#!/bin/sh\necho "$1 $SYSTEMD_IGNORE_CHROOT" >> {systemctl}/roots\nshift\nexec {machine}/usr/bin/"$@"\n'
+    )
+    (systemctl / "chroot").chmod(0o755)
+    monkeypatch.setenv("PATH", str(systemctl))
+    monkeypatch.setattr("agent.adapters.docker.cgroups.MACHINE", machine)
+    groups_on(tmp_path / "cgroup", SYSTEMD).ensure(a_limited_task(cpu=512, memory=64))
+    assert (systemctl / "roots").read_text() == f"{machine} 1\n"
+    assert (systemctl / "calls").read_text().startswith(f"set-property --runtime ecstasks-{TASK}.slice ")
+
+
 def test_a_machine_without_systemctl_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("agent.adapters.docker.cgroups.MACHINE", tmp_path)
     with pytest.raises(CannotLimitResources, match="there is no systemctl"):
         groups_on(tmp_path, SYSTEMD).ensure(a_limited_task())
 

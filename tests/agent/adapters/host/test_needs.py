@@ -33,6 +33,7 @@ GOOD = Facts(
     log_directory=Path("/var/log/ecs"),
     cgroup_path=Path("/sys/fs/cgroup"),
     docker_host="unix:///var/run/docker.sock",
+    endpoint_port=80,
     capabilities=ALL,
     kernel="6.1.0-13-amd64",
     has_whole_user_namespace=True,
@@ -65,8 +66,8 @@ def test_each_capability_that_is_not_there_is_named_with_its_purpose_and_option(
         f"CAP_{capability.name} (for {capability.purpose}): add --privileged or --cap-add={capability.name}"
     )
     assert found.is_needed
-    (outside,) = missing(replace(old, in_container=False))
-    assert outside.remedy == "run as root"
+    outside = [each.remedy for each in missing(replace(old, in_container=False))]
+    assert outside == ([] if capability.only_inside else ["run as root"])
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,14 @@ def test_each_capability_that_is_not_there_is_named_with_its_purpose_and_option(
 def test_only_an_old_kernel_needs_raw_sockets_to_bind_to_an_interface(release: str, needs_raw: bool) -> None:
     only_raw = {each.number for each in NEEDED if each.name == "NET_RAW"}
     held = sum(1 << each.number for each in NEEDED if each.number not in only_raw)
-    assert [each.name for each in lacking(held, release)] == (["NET_RAW"] if needs_raw else [])
+    found = lacking(held, release, inside=True, port=80)
+    assert [each.name for each in found] == (["NET_RAW"] if needs_raw else [])
+
+
+def test_only_a_port_that_is_not_free_for_all_needs_a_right() -> None:
+    without = replace(GOOD, capabilities=ALL & ~(1 << 10))
+    assert [each.name for each in missing(without)] == ["cap_net_bind_service"]
+    assert missing(replace(without, endpoint_port=51679)) == ()
 
 
 def test_the_options_of_the_strict_alternative_give_every_capability() -> None:
@@ -229,6 +237,7 @@ class Settings:
     backend: str = "local"
     log_file: Path | None = None
     cgroup_path: Path = Path("/sys/fs/cgroup")
+    endpoint_port: int = 80
 
 
 def test_whoever_listens_at_dockers_socket_is_found_without_a_word_to_him(tmp_path: Path) -> None:
