@@ -121,7 +121,7 @@ def _door(docker_host: str) -> tuple[Door, str]:
 def _listener(path: str) -> int | None:
     """Which process listens at the socket (unix(7), SO_PEERCRED); works while Docker hangs."""
     credentials = struct.Struct("3i")
-    with socket.socket(socket.AFUNIX, socket.SOCK_STREAM) as asking:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
         asking.settimeout(ANSWER_SECONDS)
         try:
             asking.connect(path)
