@@ -159,7 +159,7 @@ def _remove(client: APIClient, name: str) -> None:
 
 
 def _await_removal(client: APIClient, name: str, cause: APIError) -> None:
-    """Docker removes it by itself once it has ended, and does not do it twice; the name is free after that."""
+    """Docker removes it by itself when it has ended, and not twice; the name is free after that."""
     for _ in range(_LOOKS):
         try:
             client.inspect_container(name)
