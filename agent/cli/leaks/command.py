@@ -60,13 +60,13 @@ def kinds(settings: Settings) -> tuple[Kind, ...]:
     return tuple(Kind(name, partial(look, settings)) for name, look in looks)
 
 
-def seen_twice(all_kinds: Sequence[Kind], known: Callable[[], Known], pause: float = BETWEEN_LOOKS) -> Ledger:
+def seen_twice(all_kinds: Sequence[Kind], known: Callable[[], Known], pause: float | None = None) -> Ledger:
     """What two looks have both seen. Raise ``Failure`` where nobody can say what belongs here."""
     known()
     first = look(all_kinds, known)
     if not any(first.found.values()):
         return first
-    time.sleep(pause)
+    time.sleep(BETWEEN_LOOKS if pause is None else pause)
     return first.both(look(all_kinds, known))
 
 
