@@ -7,15 +7,12 @@ it would take away the part that waits for it to come back.
 
 import argparse
 import http.client
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 from agent.cli.connection import Connection
 from agent.cli.failures import FAILED, OK, Failure
+from agent.cli.limits import within
 from agent.cli.output import print_json
 
 STUCK = "progress"
@@ -25,7 +22,7 @@ STUCK = "progress"
 def healthcheck(chosen: argparse.Namespace) -> int:
     """Exit code 0 if the agent is well; else 1, whatever is wrong, and one line on stderr that says what."""
     try:
-        with _within(chosen.timeout):
+        with within(chosen.timeout):
             problem = _problem(Connection.find(chosen.env_file, timeout=chosen.timeout))
     except TimeoutError:
         problem = f"the agent did not answer within {chosen.timeout} s"
@@ -58,18 +55,3 @@ def _stuck(health: dict[str, Any]) -> str | None:
     reasons = [each for each in health.get("reasons") or () if isinstance(each, dict)]
     stuck = [str(each.get("reason")) for each in reasons if each.get("component") == STUCK]
     return f"the agent is stuck: {'; '.join(stuck)}" if stuck else None
-
-
-@contextmanager
-def _within(seconds: int) -> Iterator[None]:
-    # A limit of the socket holds for each piece of an answer; this one for everything, files included.
-    def end(_: int, __: FrameType | None) -> None:
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, end)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

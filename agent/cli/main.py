@@ -56,6 +56,11 @@ def _done(given: list[str]) -> int:
         raise Failure(
             f"{given[0]}: a word comes first, as in berth ps {given[0]}; berth help lists them", USAGE
         )
+    if given[0] == "__complete":
+        # what the completion scripts ask; no word for people
+        from agent.cli.completion import complete  # noqa: PLC0415
+
+        return complete(given[1:])
     word = word_named(given[0])
     if word is None:
         raise texts.unknown(given[0])

@@ -132,3 +132,21 @@ GENERAL: tuple[Option, ...] = (JSON, COLOR, ENV_FILE)
 """Options that most words have, and that usage lines leave out."""
 ASKING: tuple[Option, ...] = (JSON, COLOR, ENV_FILE)
 """What every word has that asks the agent and prints an answer."""
+
+OUTPUT = (
+    "On a terminal, lists are tables with a header and colour, and long cells are cut so that a line "
+    "fits. In a pipe there is one line for each row, cells divided by tabs, no header, no colour, - for "
+    "an empty cell, and nothing is cut; new columns come last, so that cut and awk stay right. With "
+    "--json every answer is a JSON document on stdout with the names of Amazon ECS's API, and every "
+    'failure a line on stderr: {"error": {"command": ..., "message": ..., "exit_code": ...}}. A task is '
+    "named by its ARN, its id, or the first characters of its id. Everything is asked on loopback, so "
+    "it works as well when the agent runs in a container: docker exec ecs-agent berth ps does the same."
+)
+"""What holds for every word."""
+
+FILES: tuple[tuple[str, str], ...] = (
+    ("/etc/ecs/ecs.config", "Settings as NAME=VALUE lines; BERTH_ENV_FILE or --env-file names another file."),
+    ("/etc/ecs/ecs.config.json", "Settings as JSON; ECS_AGENT_CONFIG_FILE_PATH names another file."),
+    ("credentials.json", "In ECS_DATADIR: the key pair of the agent's own API. Only root may read it."),
+)
+"""The files that the command reads."""

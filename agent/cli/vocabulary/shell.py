@@ -59,4 +59,4 @@ _VERSION = Word(
     ("status",),
 )
 
-WORDS: tuple[Word, ...] = (_HELP, _VERSION)
+WORDS: tuple[Word, ...] = (_HELP, _MAN, _COMPLETION, _VERSION)

@@ -32,8 +32,8 @@ _RUN = Word(
     ),
     (
         Example("berth run web.json --count 2 --wait", _ROWS),
-        Example("berth run web:3", "starts revision 3 of the family web once more"),
-        Example('jq .memory=\\"128\\" web.json | berth run -'),
+        Example("berth run web:3    # once more, as revision 3 of the family"),
+        Example("""jq '.cpu = "128"' web.json | berth run -"""),
     ),
     ("ps", "explain", "stop", "logs"),
     ((1, "a copy was not placed, or has failed"),),
