@@ -1,13 +1,12 @@
 """What this agent knows of state directories: every format in it, and the steps between the formats."""
 
-import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 from agent import __version__
 from agent.adapters.files import codec
-from agent.adapters.files.state import Newer, Plan, StateDirectory, Step, newer_documents
+from agent.adapters.files.state import Newer, Plan, StateDirectory, Step, newer_documents, read_document
 
 CONTENTS = (
     "tasks",
@@ -65,11 +64,8 @@ def _newer_database(directory: Path, is_stamped: bool) -> Iterator[Newer]:  # no
 
 def _newer_leases(path: Path, directory: Path, is_stamped: bool) -> Iterator[Newer]:  # noqa: ARG001 - a witness
     """Outside of the state directory, and valid for one boot; but two tasks at one address is worse."""
-    try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return  # missing or broken: the plugin begins anew
-    found = document.get("format") if isinstance(document, dict) else None
+    document = read_document(path) or {}  # missing or broken: the plugin begins anew
+    found = document.get("format")
     if type(found) is int and found > LEASES_FORMAT and document.get("boot") == _boot():
         yield Newer(path, found, LEASES_FORMAT)
 

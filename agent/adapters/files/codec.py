@@ -64,13 +64,23 @@ def decode_record(text: bytes) -> Record:
     if not isinstance(document, dict):
         raise CheckpointUnreadable(f"the record is a {type(document).__name__}, expected an object")
     content = _migrated(document)
-    is_proven = sums.NAME in document
     try:
-        task = from_json(TaskState, content, "task", is_tolerant=is_proven)
+        record = _read(content, is_proven=sums.NAME in document)
     except RecordInvalid as error:
         raise CheckpointUnreadable(str(error)) from error
-    _require_consistency(task)
-    return Record(task, additions(content, to_json(task)) if is_proven else {})
+    _require_consistency(record.task)
+    return record
+
+
+def _read(content: Any, *, is_proven: bool) -> Record:
+    try:
+        return Record(from_json(TaskState, content, "task"))
+    except RecordInvalid:
+        if not is_proven:
+            raise
+    # Seldom, so that it may take its time: a newer agent has been here, or the lifecycle wrote nonsense.
+    task = from_json(TaskState, content, "task", is_tolerant=True)
+    return Record(task, additions(content, to_json(task)))
 
 
 def _migrated(document: dict[str, Any]) -> Any:

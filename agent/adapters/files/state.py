@@ -8,12 +8,15 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 
 from agent.adapters.files import sums
+from agent.adapters.files.folder import FileUnreadable, Folder
 from agent.model.errors import CannotStart, StateTooNew
 
 log = structlog.get_logger()
@@ -85,7 +88,14 @@ class StateDirectory:
         self._copy = directory / f"before-format-{plan.newest}"
 
     def refuse_newer(self) -> None:
-        """Raise ``StateTooNew`` if a newer agent has written here. Nothing is made, written or renamed."""
+        """Raise ``StateTooNew`` if a newer agent has written here. Nothing is made, written or renamed.
+
+        Who may not read it is told so when he takes the lock, with what to do.
+        """
+        with suppress(PermissionError):
+            self._refuse_newer()
+
+    def _refuse_newer(self) -> None:
         stamp = read_stamp(self._directory)
         if stamp is not None and stamp.format > self._plan.newest:
             raise self._too_new(Newer(self._directory / STAMP, stamp.format, self._plan.newest), stamp.format)
@@ -100,22 +110,8 @@ class StateDirectory:
         anything changes, and the stamp says that a migration has begun before the first step. Whatever cuts
         it off, the next start goes on with it. Raise ``StateTooNew`` or ``CannotStart``.
         """
-        self.refuse_newer()
-        stamp = read_stamp(self._directory)
-        if stamp is None and os.path.lexists(self._directory / STAMP):
-            log.warning("state.stamp_unreadable", path=str(self._directory / STAMP))
-        steps = self._steps(stamp)
         try:
-            if stamp is not None and stamp.migrating_from is not None:
-                log.warning(
-                    "state.migration_resumed", since_format=stamp.migrating_from, kept_as=str(self._copy)
-                )
-                self._migrate(steps, stamp.migrating_from)
-            elif any(step.is_needed(self._directory) for step in steps):
-                before = stamp.format if stamp is not None else 0
-                self._keep_copy(is_fresh=stamp is not None)
-                self._migrate(steps, before)
-            self._say_who_is_here(stamp)
+            self._settle()
         except (OSError, ValueError) as error:
             raise CannotStart(
                 f"the state in {self._directory} cannot be brought to format {self._plan.newest}: {error}. "
@@ -125,6 +121,21 @@ class StateDirectory:
             ) from error
 
     # -- within ----------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        self._refuse_newer()
+        stamp = read_stamp(self._directory)
+        if stamp is None and os.path.lexists(self._directory / STAMP):
+            log.warning("state.stamp_unreadable", path=str(self._directory / STAMP))
+        steps = self._steps(stamp)
+        if stamp is not None and stamp.migrating_from is not None:
+            log.warning("state.migration_resumed", since_format=stamp.migrating_from, kept_as=str(self._copy))
+            self._migrate(steps, stamp.migrating_from)
+        elif any(step.is_needed(self._directory) for step in steps):
+            before = stamp.format if stamp is not None else 0
+            self._keep_copy(is_fresh=stamp is not None)
+            self._migrate(steps, before)
+        self._say_who_is_here(stamp)
 
     def _steps(self, stamp: Stamp | None) -> tuple[Step, ...]:
         before = 0
@@ -160,7 +171,7 @@ class StateDirectory:
         for name in (*self._plan.contents, STAMP):
             source = self._directory / name
             if source.is_dir() and not source.is_symlink():
-                shutil.copytree(source, aside / name, symlinks=True)
+                shutil.copytree(source, aside / name, symlinks=True, ignore=_not_state)
             elif os.path.lexists(source):
                 shutil.copy2(source, aside / name, follow_symlinks=False)
         _sync_tree(aside)
@@ -219,13 +230,27 @@ def read_stamp(directory: Path) -> Stamp | None:
 def newer_documents(folder: Path, field: str, understood: int) -> Iterable[Newer]:
     """The JSON files of a directory with a number higher than ``understood``; what is broken is none."""
     for path in sorted(folder.glob("*.json")):
-        try:
-            document = json.loads(path.read_bytes())
-        except (OSError, ValueError, RecursionError):
-            continue  # broken: its own store sets it aside
-        found = document.get(field) if isinstance(document, dict) else None
+        document = read_document(path)
+        found = document.get(field) if document is not None else None
         if type(found) is int and found > understood:
             yield Newer(path, found, understood)
+
+
+def read_document(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file ``<name>.json``. None: it is missing or broken; its own store says so."""
+    try:
+        document = json.loads(Folder(path.parent, "state", is_synced=False).read(path.stem))
+    except (OSError, ValueError, RecursionError, FileUnreadable):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _not_state(directory: str, names: list[str]) -> list[str]:
+    """What no copy needs: what was set aside, half-written files, and what is no file at all."""
+    special = (
+        name for name in names if not (Path(directory, name).is_file() or Path(directory, name).is_dir())
+    )
+    return [*special, *(name for name in names if name == "broken" or name.endswith(".new"))]
 
 
 def _sync_tree(directory: Path) -> None:

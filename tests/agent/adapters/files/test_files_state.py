@@ -166,6 +166,29 @@ def test_the_copy_is_a_state_directory_to_which_the_older_agent_goes_back(direct
     assert lengths(directory) == [1, 3, 5]
 
 
+def test_neither_what_was_set_aside_nor_a_pipe_is_copied_or_waited_for(directory: Path) -> None:
+    (directory / "words" / "broken").mkdir()
+    (directory / "words" / "broken" / "x.json").write_text("{")
+    os.mkfifo(directory / "words" / "pipe")
+    os.mkfifo(directory / "pipe.json")
+    assert state.read_document(directory / "pipe.json") is None
+    before = content(directory)
+    StateDirectory(directory, NEW).settle()
+    kept = content(directory / "before-format-3")
+    assert kept == {name: each for name, each in before.items() if "broken" not in name}
+
+
+def test_a_state_that_may_not_be_read_is_not_newer_and_the_start_says_why_it_ends(directory: Path) -> None:
+    def forbidden(place: Path, is_stamped: bool):
+        raise PermissionError(13, "Permission denied", str(place))
+
+    mine = StateDirectory(directory, Plan("1", 1, witnesses=(forbidden,)))
+    mine.refuse_newer()
+    with pytest.raises(CannotStart, match="Permission denied") as refused:
+        mine.settle()
+    assert not refused.value.is_final
+
+
 def test_only_the_newest_copy_is_kept(directory: Path) -> None:
     StateDirectory(directory, NEW).settle()
     (directory / "lengths").rename(directory / "words")
