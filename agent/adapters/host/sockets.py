@@ -19,7 +19,12 @@ log = structlog.get_logger()
 
 _COMPONENT = "endpoint sockets"
 _RTMGRP_LINK = 1
-_BACKLOG = 512
+_BACKLOG = 4096
+"""How many may wait while the agent is away. Who finds no room tries again after one second, three, seven.
+
+The kernel takes no more than ``net.core.somaxconn``, which is 4096 unless somebody has lowered it.
+"""
+
 _RELEASES = 20
 _RELEASE_PAUSE = 0.05
 """Seconds between two looks whether a keeper has let go of an address: systemd does so in its own time."""

@@ -1,0 +1,92 @@
+"""A process that serves is killed while somebody connects every 5 ms: nobody is refused, all are answered."""
+
+import asyncio
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+from docker import APIClient
+
+from pause.image import File, Folder, ImageConfig, build_image
+from tests.availability import OK, RESET, Asking, ask, end_keepers
+from tests.pause.keeping import NATIVE, compiled_keeper
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).resolve().parents[4]
+KILLS = 4
+
+
+@pytest.fixture
+def image(tmp_path):
+    unique = uuid.uuid4().hex[:12]
+    config = ImageConfig(NATIVE, ("/keeper",), environment={"UNIQUE": unique})
+    program = File("/keeper", compiled_keeper(), mode=0o555)
+    made = build_image(f"berth-test/keeper:{unique}", config, [program, Folder("/keep", 0o700)])
+    (tmp_path / "keeper.tar").write_bytes(made.content)
+    client = APIClient(version="auto")
+    yield made
+    end_keepers(client, tmp_path / "keeper")
+    client.remove_image(made.name, force=True)
+    client.close()
+
+
+@pytest.fixture
+def start(tmp_path, image):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    processes = []
+
+    def launch():
+        processes.append(
+            subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "tests.agent.adapters.host.kept_server"),
+                    *(str(tmp_path / "keeper"), str(port)),
+                    *(image.image_id, image.name, str(tmp_path / "keeper.tar")),
+                ],
+                stdout=subprocess.PIPE,
+                text=True,
+                cwd=ROOT,
+            )
+        )
+        assert processes[-1].stdout.readline() == "kept\n"
+        return processes[-1], port
+
+    yield launch
+    for each in processes:
+        each.kill()
+        each.wait()
+        each.stdout.close()
+
+
+def until_it_keeps_up(port):
+    """Who waited has been answered: a kill in the middle of that would cut off many."""
+    until, quick = time.monotonic() + 60, 0
+    while quick < 5:
+        assert time.monotonic() < until, "it does not keep up"
+        began = time.monotonic()
+        assert asyncio.run(ask("127.0.0.1", port, "/")) == OK
+        quick = quick + 1 if time.monotonic() - began < 0.1 else 0
+        time.sleep(0.05)
+
+
+def test_nobody_is_refused_while_the_process_that_serves_is_killed_again_and_again(start):
+    process, port = start()
+    with Asking("127.0.0.1", port, "/", every=0.005) as asking:
+        time.sleep(0.5)
+        for _ in range(KILLS):
+            process.kill()
+            process.wait()
+            process, _ = start()
+            until_it_keeps_up(port)
+    found = asking.findings
+    assert len(found.questions) > 200
+    # At the very moment of a kill, one may be cut off in the middle of its answer.
+    assert set(found.outcomes) <= {OK, RESET}, found.outcomes
+    assert found.count(RESET) <= 2 * KILLS, found.outcomes
+    assert found.longest < 30
