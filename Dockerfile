@@ -1,5 +1,5 @@
-# The agent's image. Three steps need something from outside (a base, Debian packages, Python packages); each takes
-# it from a folder under build/ if it is there, and from the network otherwise:
+# The agent's image. Three steps need something from outside (a base, Debian packages, Python packages); each
+# takes it from a folder under build/ if it was fetched for it, and from the network otherwise:
 #   docker build -t berth/agent .            from the registries
 #   make image                               from what deploy/image/build.py has prepared, without any network
 # Nothing here names an architecture: the compiler and the wheels are those of the machine that builds.
@@ -23,7 +23,8 @@ COPY cni_plugins cni_plugins
 COPY pause pause
 COPY deploy/image deploy/image
 ARG REVISION=unknown
-RUN python3 -m cni_plugins.build --interpreter /usr/bin/python3 --revision "${REVISION}" --output /usr/lib/berth/cni \
+RUN python3 -m cni_plugins.build --interpreter /usr/bin/python3 --revision "${REVISION}" \
+        --output /usr/lib/berth/cni \
     && python3 -m pause.build --output /usr/lib/berth/pause \
     && gcc -std=c11 -Os -s -Wall -Wextra -Werror -o /usr/bin/berth deploy/image/launch.c \
     && python3 -m deploy.image.contents --install /usr/lib/berth
@@ -32,8 +33,8 @@ RUN python3 -m cni_plugins.build --interpreter /usr/bin/python3 --revision "${RE
 FROM base AS files
 COPY --from=build /usr/lib/berth /usr/lib/berth
 COPY --from=build /usr/bin/berth /usr/bin/berth
-COPY deploy/image/trim.sh /tmp/packages/
-RUN sh /tmp/packages/trim.sh
+COPY deploy/image/systemctl.sh deploy/image/trim.sh /tmp/packages/
+RUN install -m 755 /tmp/packages/systemctl.sh /usr/local/bin/systemctl && sh /tmp/packages/trim.sh
 
 # The result: one layer, copied.
 FROM scratch

@@ -12,11 +12,12 @@ import sys
 from pathlib import Path
 from py_compile import PycInvalidationMode
 
-SERVICES = ("ec2", "ecr", "ecs", "secretsmanager", "sso", "sso-oidc", "sts")
+SERVICES = ("ec2", "ecr", "ecs", "secretsmanager", "signin", "sso", "sso-oidc", "sts")
 """The AWS services whose descriptions stay in botocore: those that the agent calls or describes to others.
 
-``ecs`` is read by the local backend, which checks requests with it; ``sso`` and ``sso-oidc`` are asked by
-botocore's own search for credentials. tests/deploy/test_image_contents.py compares this list with the source.
+``ecs`` is read by the local backend, which checks requests with it; ``signin``, ``sso``, ``sso-oidc`` and
+``sts`` are asked by botocore's own search for credentials. tests/deploy/test_image_contents.py compares this
+list with the source.
 """
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -39,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         packages = packages_of(folder / "venv")
         prune_environment(packages)
+        prune_commands(folder / "venv" / "bin")
         install_agent(packages, folder)
         compile_all(packages)
     except ContentsError as error:
@@ -63,6 +65,15 @@ def prune_environment(packages: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)  # one may stand inside another that is gone
     for pattern in _NOT_USED:
         for path in packages.rglob(pattern):
+            path.unlink()
+
+
+def prune_commands(folder: Path) -> None:
+    """Keep the interpreter only: nobody activates this environment, or runs the packages' own commands."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif not path.name.startswith("python"):
             path.unlink()
 
 
