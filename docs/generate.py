@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from docs.pages import capabilities, lifecycle, log_events, reasons, settings
+from docs.pages import capabilities, cli, lifecycle, log_events, reasons, settings
 from docs.pages.problems import Undocumented
 
 DOCS = Path(__file__).resolve().parent
@@ -19,6 +19,8 @@ PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings.page,
     "log-events.md": log_events.page,
     "capabilities.md": capabilities.page,
+    "cli.md": cli.page,
+    "man/berth.1": cli.manual,
 }
 
 
@@ -43,6 +45,7 @@ def main(arguments: list[str] | None = None, folder: Path = DOCS) -> int:
             print(f"docs/{name} is not current: run python -m docs.generate (or make docs)", file=sys.stderr)
             failed = True
         else:
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
             print(f"docs/{name} is written")
     return 1 if failed else 0
