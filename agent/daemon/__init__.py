@@ -1,6 +1,7 @@
 """The composition root: reads the settings, wires the parts, runs them, and says with which code it ended."""
 
 import asyncio
+import faulthandler
 import os
 import sys
 from collections.abc import Mapping
@@ -31,6 +32,8 @@ def main(env_file: Path | None = None, *, environ: Mapping[str, str] | None = No
         settings = Settings.load(variables, env_file=env_file)
     except BadSettings as error:
         return _refused(error)
+    # systemd's watchdog ends a process that hangs with SIGABRT: where it hung is then in its last words
+    faulthandler.enable(2)
     hand_to_libraries(settings)
     _configure_logs(settings)
     for warning in (*settings.warnings, *watch.warnings):
