@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import socket
 import subprocess
 import time
@@ -13,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from docker import APIClient
-from docker.errors import NotFound
+from docker.errors import APIError, NotFound
 from pyroute2 import IPRoute
 
+from agent.adapters.docker.keeper import KEEPER_LABEL
 from agent.adapters.host.plumbing import HostPlumbing
 from agent.adapters.host.rules import FirewallPlan
 from agent.adapters.local.vpc.plan import DEFAULT_VPC_CIDR, default_plan
@@ -122,9 +122,18 @@ def sweep(docker: APIClient, agent: Agent, before: Things) -> None:
     end_keepers(docker, agent.data / "keeper")
     for each in docker.volumes(filters=mine)["Volumes"] or ():
         docker.remove_volume(each["Name"])
+    _remove_keeper(docker, agent)
     asyncio.run(_remove_network_of(agent, before))
     for path in sorted(set(control_groups()) - before["control group"]):
         eventually(f"{path} can be removed", partial(_is_removed, Path(path)), seconds=5)
+
+
+def _remove_keeper(docker: APIClient, agent: Agent) -> None:
+    """It would wait some minutes for another agent."""
+    label = f"{KEEPER_LABEL}={agent.data / 'keeper'}"
+    for each in docker.containers(all=True, filters={"label": [label]}):
+        with contextlib.suppress(NotFound, APIError):  # it removes itself when it has ended
+            docker.remove_container(each["Id"], force=True)
 
 
 def tidy(docker: APIClient) -> None:
@@ -230,11 +239,11 @@ def _firewall() -> list[str]:
 
 def _plugin_processes() -> list[str]:
     """Those of this machine: a machine inside it (tests.machine) has processes of its own, which are seen here."""
-    own = os.readlink("/proc/self/ns/pid")
+    own = Path("/proc/self/ns/pid").readlink()
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if os.readlink(process / "ns/pid") != own:
+            if (process / "ns/pid").readlink() != own:
                 continue
             words = (process / "cmdline").read_bytes().split(b"\0")
             if any(b"/ecs-" in word and b"/cni/" in word for word in words):
