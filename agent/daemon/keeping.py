@@ -12,7 +12,7 @@ from agent.ports.health import HealthReports
 from agent.settings import Settings
 
 DIRECTORY = "keeper"
-"""Of the keeper's door, in the data directory: it is at the same place for Docker's host."""
+"""Of the keeper's door, in the data directory."""
 
 
 def keeper_choice(settings: Settings, notifier: Notifier) -> str:
@@ -55,6 +55,7 @@ def keeper_of(
 
         directory = settings.data_directory / DIRECTORY
         image = image_in(settings.pause_path, "keeper")
-        keeper = KeeperSettings(image, directory, settings.socket_keeper_patience)
+        outside = settings.data_directory_outside / DIRECTORY
+        keeper = KeeperSettings(image, outside, settings.socket_keeper_patience)
         return ProgramKeeper(directory, KeeperContainer(docker, keeper), health)
     return NoKeeper()

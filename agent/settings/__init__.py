@@ -85,6 +85,7 @@ class Settings:
     account_id: str
     data_directory: Path
     in_container: bool
+    host_data_directory: Path
     run_directory: Path
     docker_host: str
 
@@ -204,6 +205,13 @@ class Settings:
             dependency_limit=self.dependency_wait_limit,
             unavailable_limit=self.unavailable_limit,
             retention=self.retention,
+        )
+
+    @property
+    def data_directory_outside(self) -> Path:
+        """The data directory as Docker's machine has it: what a bind mount of a file of ours must name."""
+        return (
+            self.host_data_directory / self.data_directory.name if self.in_container else self.data_directory
         )
 
     def described(self) -> tuple[Described, ...]:

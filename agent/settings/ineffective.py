@@ -35,9 +35,6 @@ class Ineffective:
 
 
 INEFFECTIVE: tuple[Ineffective, ...] = (
-    Ineffective("ECS_HOST_DATA_DIR",
-                "no file of the agent is mounted into a task: its path on the machine is not needed",
-                json_keys=("DataDirOnHost",)),
     Ineffective("ECS_CHECKPOINT", _ALWAYS, holds="true",
                 json_keys=("Checkpoint",)),
     Ineffective("ECS_UPDATES_ENABLED", _UPDATES, holds="false",

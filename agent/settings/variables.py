@@ -110,6 +110,12 @@ def _by_backend(*, local: str, ecs: str) -> Callable[[Basis], str]:
     return choose
 
 
+def _above_data(basis: Basis) -> str:
+    data: Path = basis.values["data_directory"]
+    # the ECS agent's container has /var/lib/ecs/data of the machine as its /data (ecs-protocol 8.3)
+    return "/var/lib/ecs" if data == Path("/data") else str(data.parent)
+
+
 def _run_directory(basis: Basis) -> str:
     if not basis.values["in_container"]:
         return "/run/berth"
@@ -135,7 +141,7 @@ VARIABLES: tuple[Variable, ...] = (
              Computed("`default`; for `ecs` the cluster that this machine has joined before",
                       _by_backend(local="default", ecs="")),
              "Name or ARN of the cluster that this machine belongs to. (The ECS agent joins `default` when "
-             "none is named. berth does so only if that is written.)", json_keys=("Cluster",)),
+             "none is named. berth does so only if that is written.)", json_keys=("Cluster", "ClusterArn")),
     Variable("AWS_DEFAULT_REGION", "region", REGION,
              Computed("`us-east-1`; for `ecs` the region that the instance metadata service names",
                       _by_backend(local="us-east-1", ecs="")),
@@ -154,6 +160,11 @@ VARIABLES: tuple[Variable, ...] = (
              json_keys=("DataDir",)),
     Variable("BERTH_IN_CONTAINER", "in_container", TRUTH, "false",
              "Whether the agent itself runs in a container; its image says so."),
+    Variable("ECS_HOST_DATA_DIR", "host_data_directory", PATH,
+             Computed("the directory that `ECS_DATADIR` is in; `/var/lib/ecs` for `/data`", _above_data),
+             "In a container: the directory of the machine in which `ECS_DATADIR` is, under the same last "
+             "name. Docker mounts it into the container that keeps the endpoint's sockets.",
+             json_keys=("DataDirOnHost",)),
     Variable("BERTH_RUN_DIRECTORY", "run_directory", PATH,
              Computed("`/run/berth`; in a container `boots/` and the id of this boot in `ECS_DATADIR`",
                       _run_directory),
@@ -292,7 +303,9 @@ VARIABLES: tuple[Variable, ...] = (
              "False: one cold process per plugin."),
     Variable("ECS_AWSVPC_BLOCK_IMDS", "block_imds", TRUTH, "true",
              "Whether tasks are kept from the machine's own credentials at 169.254.169.254. (The ECS "
-             "agent: false.)"),
+             "agent: false.)",
+             # so it is spelled there
+             json_keys=("AWSVPCBlockInstanceMetdata",)),
     Variable("ECS_AWSVPC_ADDITIONAL_LOCAL_ROUTES", "local_routes", NETWORKS, "[]",
              "Networks that tasks reach through this machine instead of through their network interface.",
              json_keys=("AWSVPCAdditionalLocalRoutes",)),

@@ -44,6 +44,7 @@ GOOD = {
     "BERTH_ACCOUNT_ID": ("000000000042", "000000000042"),
     "ECS_DATADIR": ("/srv/berth", Path("/srv/berth")),
     "BERTH_IN_CONTAINER": ("true", True),
+    "ECS_HOST_DATA_DIR": ("/srv/ecs", Path("/srv/ecs")),
     "BERTH_RUN_DIRECTORY": ("/run/other", Path("/run/other")),
     "DOCKER_HOST": ("tcp://127.0.0.1:2375", "tcp://127.0.0.1:2375"),
     "ECS_RESERVED_MEMORY": ("1gb", 1024),

@@ -177,3 +177,20 @@ def test_in_a_container_what_ends_with_the_boot_is_named_by_it_and_outlives_the_
     assert run_directory() == Path("/run/berth")
     assert run_directory(BERTH_IN_CONTAINER="true") == Path("/var/lib/ecs/data/boots/0b77")
     assert run_directory(BERTH_IN_CONTAINER="true", BERTH_RUN_DIRECTORY="/x") == Path("/x")
+
+
+@pytest.mark.parametrize(
+    ("environ", "outside"),
+    [
+        ({}, "/var/lib/berth"),
+        ({"ECS_HOST_DATA_DIR": "/srv"}, "/var/lib/berth"),
+        ({"BERTH_IN_CONTAINER": "true"}, "/var/lib/berth"),
+        ({"BERTH_IN_CONTAINER": "true", "ECS_DATADIR": "/var/lib/ecs/data"}, "/var/lib/ecs/data"),
+        ({"BERTH_IN_CONTAINER": "true", "ECS_DATADIR": "/data"}, "/var/lib/ecs/data"),
+        ({"BERTH_IN_CONTAINER": "true", "ECS_DATADIR": "/data", "ECS_HOST_DATA_DIR": "/srv"}, "/srv/data"),
+    ],
+)
+def test_docker_is_told_of_the_data_directory_as_its_machine_has_it(environ, outside: str) -> None:
+    settings = load(environ)
+    assert settings.data_directory_outside == Path(outside)
+    assert not any("no effect" in warning for warning in settings.warnings)
