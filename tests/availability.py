@@ -6,6 +6,7 @@ prints its findings as JSON; it needs nothing but the standard library, so it ru
 
 import asyncio
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -153,6 +154,9 @@ def as_rows(found: Iterable[Question]) -> list[tuple[float, str, float]]:
 
 
 async def _main(address: str, port: str, path: str, every: str) -> None:
+    # hundreds wait at the same time while nobody answers
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_reader(sys.stdin, stop.set)

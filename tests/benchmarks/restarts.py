@@ -4,6 +4,7 @@ What counts: how many were refused, how many were cut off, and how long anybody 
 container, so that it is the same on every machine.
 """
 
+import sys
 import time
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tests.benchmarks.figures import Figure, median
 from tests.benchmarks.stage import DEFINITION, BenchAgent, Unmeasurable, bench_agent
 
 RESTARTS = 20
-EVERY = 0.01
+EVERY = 0.02
 QUIET = 2.0
 SLOW = 1.0
 MOMENT = 0.1
@@ -45,6 +46,10 @@ def _measured(agent: BenchAgent) -> list[Figure]:
             agent.start()
             phases[kind].append((began, time.monotonic() + QUIET / 2))
             time.sleep(QUIET)
+    for kind, times in phases.items():
+        for begin, end in times:
+            found = asking.findings.between(begin, end)
+            print(f"{kind}: {found.outcomes}, longest {found.longest:.2f} s", file=sys.stderr)
     figures = [
         Figure("restarts.asked", len(asking.findings.questions), "count"),
         Figure("restarts.refused", asking.findings.count(REFUSED), "count"),

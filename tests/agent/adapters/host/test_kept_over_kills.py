@@ -1,6 +1,7 @@
 """A process that serves is killed while somebody connects every 5 ms: nobody is refused, all are answered."""
 
 import asyncio
+import os
 import socket
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from tests.pause.keeping import NATIVE, compiled_keeper
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).resolve().parents[4]
-KILLS = 4
+KILLS = 3
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def start(tmp_path, image):
             subprocess.Popen(
                 [
                     *(sys.executable, "-m", "tests.agent.adapters.host.kept_server"),
-                    *(str(tmp_path / "keeper"), str(port)),
+                    *("container", str(port), str(tmp_path / "keeper")),
                     *(image.image_id, image.name, str(tmp_path / "keeper.tar")),
                 ],
                 stdout=subprocess.PIPE,
@@ -64,6 +65,84 @@ def start(tmp_path, image):
         each.stdout.close()
 
 
+class Store:
+    """What systemd does with a unit that has a descriptor store: takes sockets, and hands them to the next."""
+
+    def __init__(self):
+        self.address = f"berth-test-{uuid.uuid4().hex}"
+        self.kept = {}
+        self._end = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._end.bind(f"\0{self.address}")
+        self._end.setblocking(False)
+
+    def listen(self):
+        while True:
+            try:
+                text, descriptors, _, _ = socket.recv_fds(self._end, 4096, 4)
+            except BlockingIOError:
+                return
+            words = dict(line.split("=", 1) for line in text.decode().splitlines())
+            if "FDSTOREREMOVE" in words and words["FDNAME"] in self.kept:
+                os.close(self.kept.pop(words["FDNAME"]))
+            for descriptor in descriptors:
+                self.kept[words["FDNAME"]] = descriptor
+
+    def environment(self):
+        assert len(self.kept) <= 1, "the script below hands over one descriptor"
+        handed = (
+            {"LISTEN_FDS": str(len(self.kept)), "LISTEN_FDNAMES": ":".join(self.kept)} if self.kept else {}
+        )
+        return {**os.environ, "NOTIFY_SOCKET": f"@{self.address}", **handed}
+
+    def close(self):
+        self._end.close()
+        for descriptor in self.kept.values():
+            os.close(descriptor)
+
+
+_AS_UNIT = """
+export LISTEN_PID=$$
+[ -z "$1" ] || exec 3<&"$1"
+shift
+exec "$@"
+"""
+
+
+@pytest.fixture
+def start_as_unit():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    store = Store()
+    processes = []
+
+    def launch():
+        store.listen()
+        assert bool(store.kept) == bool(processes)
+        handed = list(store.kept.values())
+        processes.append(
+            subprocess.Popen(
+                [
+                    *("bash", "-c", _AS_UNIT, "sh", "".join(map(str, handed))),
+                    *(sys.executable, "-m", "tests.agent.adapters.host.kept_server", "systemd", str(port)),
+                ],
+                stdout=subprocess.PIPE,
+                text=True,
+                cwd=ROOT,
+                env=store.environment(),
+                pass_fds=handed,
+            )
+        )
+        assert processes[-1].stdout.readline() == "kept\n"
+        return processes[-1], port
+
+    yield launch
+    for each in processes:
+        each.kill()
+        each.wait()
+        each.stdout.close()
+    store.close()
+
+
 def until_it_keeps_up(port):
     """Who waited has been answered: a kill in the middle of that would cut off many."""
     until, quick = time.monotonic() + 60, 0
@@ -76,6 +155,14 @@ def until_it_keeps_up(port):
 
 
 def test_nobody_is_refused_while_the_process_that_serves_is_killed_again_and_again(start):
+    be_killed_again_and_again(start)
+
+
+def test_the_same_is_so_with_the_descriptor_store_of_systemd(start_as_unit):
+    be_killed_again_and_again(start_as_unit)
+
+
+def be_killed_again_and_again(start):
     process, port = start()
     with Asking("127.0.0.1", port, "/", every=0.005) as asking:
         time.sleep(0.5)
