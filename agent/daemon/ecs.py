@@ -39,7 +39,7 @@ from agent.adapters.files.documents import FileDocuments
 from agent.adapters.host.usage import KernelUsage
 from agent.daemon.control import Machine, Site, Surroundings
 from agent.daemon.hardware import memory_mib
-from agent.daemon.joining import abilities, check_cloud_init, cloud_init_result, gather_facts
+from agent.daemon.joining import abilities, check_cloud_init, cloud_init_file, cloud_init_result, gather_facts
 from agent.model.channels import ChannelStatus
 from agent.model.errors import CannotStart, CredentialsUnavailable
 from agent.settings import Settings
@@ -124,7 +124,8 @@ class EcsControl:
             metadata = InstanceMetadata(settings.metadata_endpoint, is_disabled=settings.metadata_disabled)
             undo.push_async_callback(metadata.aclose)
             user_data = await metadata.user_data()
-            check_cloud_init(cloud_init_result(), user_data)
+            result = cloud_init_result(cloud_init_file(in_container=settings.in_container))
+            check_cloud_init(result, user_data)
             if user_data is not None:
                 settings = _kept_in_place(with_user_data(user_data), settings)
             # aiohttp has loaded the machine's certificates already; to load them again takes memory and time.
@@ -359,6 +360,8 @@ def _kept_in_place(changed: Settings, settings: Settings) -> Settings:
         changed,
         backend=settings.backend,
         data_directory=settings.data_directory,
+        in_container=settings.in_container,
+        host_data_directory=settings.host_data_directory,
         run_directory=settings.run_directory,
         audit_file=settings.audit_file,
     )

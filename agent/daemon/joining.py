@@ -24,11 +24,18 @@ log = structlog.get_logger()
 CLOUD_INIT_RESULT = Path("/run/cloud-init/result.json")
 """Where cloud-init writes down where it has found what the machine was started with."""
 
+_MACHINE = Path("/proc/1/root")
+
 NO_DATASOURCE = "DataSourceNone"
 """The word of cloud-init for: nothing was found."""
 
 TAGS_OF_THE_INSTANCE = "ec2_instance"
 """The value of ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM that asks for them."""
+
+
+def cloud_init_file(*, in_container: bool) -> Path:
+    """Where this process finds it: from a container, by the root of the machine's first process."""
+    return _MACHINE / CLOUD_INIT_RESULT.relative_to("/") if in_container else CLOUD_INIT_RESULT
 
 
 def cloud_init_result(path: Path = CLOUD_INIT_RESULT) -> str | None:

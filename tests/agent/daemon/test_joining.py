@@ -5,7 +5,7 @@ import json
 import pytest
 from structlog.testing import capture_logs
 
-from agent.daemon.joining import CLOUD_INIT_RESULT, check_cloud_init, cloud_init_result
+from agent.daemon.joining import CLOUD_INIT_RESULT, check_cloud_init, cloud_init_file, cloud_init_result
 from agent.model.errors import CannotStart
 
 MISSED = json.dumps({"v1": {"datasource": "DataSourceNone", "errors": []}})
@@ -42,7 +42,9 @@ def test_whatever_else_cloud_init_says_is_no_objection(result):
 
 
 def test_the_result_is_read_where_cloud_init_leaves_it(tmp_path):
+    assert cloud_init_file(in_container=False) == CLOUD_INIT_RESULT
     assert str(CLOUD_INIT_RESULT) == "/run/cloud-init/result.json"
+    assert str(cloud_init_file(in_container=True)) == "/proc/1/root/run/cloud-init/result.json"
     file = tmp_path / "result.json"
     with capture_logs() as logs:
         assert cloud_init_result(file) is None
