@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TextIO
 from agent.cli.connection import Connection
 from agent.cli.failures import FAILED, NOT_RUNNING, OK, USAGE, Failure
 from agent.cli.output import clean, coloured, is_for_people, moment
-from agent.settings import BadSettings, environment, this_machine
+from agent.settings import BadSettings, Whereabouts, environment, this_machine
 from agent.settings.load import gather, load_some
 
 _PAUSE = 0.25  # seconds between two looks at a file that is followed
@@ -62,7 +62,7 @@ def _where(chosen: argparse.Namespace) -> _Where:
 def _where_here(env_file: str | None) -> _Where:
     gathered = gather(environment(), Path(env_file) if env_file else None)
     try:
-        values = load_some(gathered, this_machine(), ("backend", "in_container", "log_file"))
+        values = load_some(gathered, this_machine(), (*Whereabouts.__slots__, "in_container", "log_file"))
     except BadSettings as error:
         raise Failure(f"the settings are wrong:\n{error}", USAGE) from error
     return _Where(values["log_file"], values["in_container"])

@@ -44,11 +44,10 @@ def suggestion(wrong: str, right: Sequence[str], meanings: Mapping[str, str] | N
     # only somebody who has mistyped waits for this import
     from difflib import get_close_matches  # noqa: PLC0415
 
-    known = (*right, *meanings)
-    close = [name for name in known if len(wrong) > 1 and name.startswith(wrong)]
-    close = close or get_close_matches(wrong, known, n=2, cutoff=0.6)
-    close = list(dict.fromkeys(meanings.get(name, name) for name in close))[:3]
-    return f"; did you mean {' or '.join(close)}?" if close else ""
+    close = [name for name in right if len(wrong) > 1 and name.startswith(wrong)]
+    close = close or get_close_matches(wrong, right, n=2, cutoff=0.6)
+    close = close or [meanings[name] for name in get_close_matches(wrong, meanings, n=1, cutoff=0.7)]
+    return f"; did you mean {' or '.join(close[:3])}?" if close else ""
 
 
 def _add(parser: argparse.ArgumentParser, option: Option) -> None:
