@@ -10,35 +10,39 @@ FROM ${BASE_IMAGE} AS base
 COPY deploy/image/install.sh build/image/package[s] /tmp/packages/
 RUN sh /tmp/packages/install.sh ca-certificates nftables python3
 
-# Everything that is made: the environment with the pinned packages, the plugins, pause, the launcher.
+# Everything that is made: the environment with the pinned packages, the plugins, pause, the launcher, the agent.
 FROM base AS build
 RUN sh /tmp/packages/install.sh gcc libc6-dev python3-venv
 COPY requirements.txt build/image/wheel[s] /tmp/wheels/
-COPY deploy/image/environment.sh /tmp/
-RUN sh /tmp/environment.sh /usr/lib/berth/venv /tmp/wheels
+COPY deploy/image/environment.sh deploy/image/contents.py /tmp/
+RUN sh /tmp/environment.sh /usr/lib/berth/venv /tmp/wheels \
+    && python3 /tmp/contents.py --prune /usr/lib/berth/venv
 WORKDIR /src
-COPY LICENSE LICENSE
-COPY agent agent
-COPY cni_plugins cni_plugins
-COPY pause pause
 COPY deploy/image deploy/image
+RUN gcc -std=c11 -Os -s -Wall -Wextra -Werror -o /usr/bin/berth deploy/image/launch.c
+COPY pause pause
+RUN python3 -m pause.build --output /usr/lib/berth/pause
+COPY LICENSE LICENSE
+COPY cni_plugins cni_plugins
+COPY agent agent
 ARG REVISION=unknown
 RUN python3 -m cni_plugins.build --interpreter /usr/bin/python3 --revision "${REVISION}" \
         --output /usr/lib/berth/cni \
-    && python3 -m pause.build --output /usr/lib/berth/pause \
-    && gcc -std=c11 -Os -s -Wall -Wextra -Werror -o /usr/bin/berth deploy/image/launch.c \
-    && python3 -m deploy.image.contents --install /usr/lib/berth
+    && python3 -m deploy.image.contents --install /usr/lib/berth/app
 
-# The whole file system as it will be: what is not needed goes here, so that it is in no layer of the result.
+# The file system around it, without what is not needed. It is copied as a whole: what was deleted is in no layer.
 FROM base AS files
-COPY --from=build /usr/lib/berth /usr/lib/berth
-COPY --from=build /usr/bin/berth /usr/bin/berth
 COPY deploy/image/systemctl.sh deploy/image/trim.sh /tmp/packages/
 RUN install -m 755 /tmp/packages/systemctl.sh /usr/local/bin/systemctl && sh /tmp/packages/trim.sh
 
-# The result: one layer, copied.
+# The result. What changes most often is copied last: an upgrade fetches that layer only.
 FROM scratch
 COPY --from=files / /
+COPY --from=build /usr/lib/berth/venv /usr/lib/berth/venv
+COPY --from=build /usr/bin/berth /usr/bin/berth
+COPY --from=build /usr/lib/berth/pause /usr/lib/berth/pause
+COPY --from=build /usr/lib/berth/cni /usr/lib/berth/cni
+COPY --from=build /usr/lib/berth/app /usr/lib/berth/app
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 ARG SOURCE=unknown

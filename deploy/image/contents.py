@@ -1,8 +1,8 @@
-"""Fills the image's folder: ``python -m deploy.image.contents --install /usr/lib/berth``.
+"""Puts the agent's folder in the image into shape, in the build stage.
 
-Runs in the image's build stage, after the plugins, pause and the Python environment (``venv``) are there. It
-adds the agent, takes from the environment what the agent does not use, and compiles everything, so that no
-start does.
+``python contents.py --prune VENV`` takes from the Python environment what the agent does not use.
+``python -m deploy.image.contents --install FOLDER`` puts the agent there. Both compile what they leave, so
+that no start does. They are two steps, because the packages change seldom and the agent often.
 """
 
 import argparse
@@ -20,7 +20,9 @@ SERVICES = ("ec2", "ecr", "ecs", "secretsmanager", "signin", "sso", "sso-oidc", 
 list with the source.
 """
 
-_ROOT = Path(__file__).resolve().parents[2]
+PLACE = "/usr/lib/berth/app"
+"""Where the agent stands in the image: the environment looks for modules there too."""
+
 _USED_MODELS = ("service-2.*", "endpoint-rule-set-1.*", "paginators-1.*", "waiters-2.*")
 _NOT_USED = ("*.pyi", "*.pyx", "*.pxd", "*.c", "*.h", "py.typed")
 _TEST_FOLDERS = frozenset({"test", "tests"})
@@ -31,18 +33,24 @@ class ContentsError(Exception):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Fill the folder. Return 0, or 1 after saying what is wrong."""
-    parser = argparse.ArgumentParser(prog="deploy.image.contents", description="Fill the image's folder.")
-    parser.add_argument(
-        "--install", type=Path, required=True, help="the folder, with the environment in venv"
+    """Do what is asked. Return 0, or 1 after saying what is wrong."""
+    parser = argparse.ArgumentParser(prog="contents", description="Put the image's folder into shape.")
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument(
+        "--prune", type=Path, metavar="VENV", help="take out of it what the agent does not use"
     )
-    folder: Path = parser.parse_args(arguments).install
+    asked.add_argument("--install", type=Path, metavar="FOLDER", help="put the agent there")
+    options = parser.parse_args(arguments)
     try:
-        packages = packages_of(folder / "venv")
-        prune_environment(packages)
-        prune_commands(folder / "venv" / "bin")
-        install_agent(packages, folder)
-        compile_all(packages)
+        if options.prune:
+            packages = packages_of(options.prune)
+            prune_environment(packages)
+            prune_commands(options.prune / "bin")
+            (packages / "berth.pth").write_text(f"{PLACE}\n", encoding="utf-8")
+            compile_all(packages)
+        else:
+            install_agent(options.install)
+            compile_all(options.install)
     except ContentsError as error:
         print(f"image: {error}", file=sys.stderr)
         return 1
@@ -96,24 +104,24 @@ def prune_models(data: Path) -> None:
             path.unlink()
 
 
-def install_agent(packages: Path, folder: Path) -> None:
-    """Copy the agent into the environment, its licence beside it, and the program that starts it."""
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(_ROOT / "agent", packages / "agent", ignore=ignored, dirs_exist_ok=True)
-    shutil.copyfile(_ROOT / "LICENSE", packages / "LICENSE")
+def install_agent(folder: Path) -> None:
+    """Copy the agent, its licence beside it, and the program that starts it."""
+    root = Path(__file__).resolve().parents[2]
+    shutil.copytree(root / "agent", folder / "agent", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copyfile(root / "LICENSE", folder / "LICENSE")
     shutil.copyfile(Path(__file__).with_name("start.py"), folder / "start.py")
 
 
-def compile_all(packages: Path) -> None:
+def compile_all(folder: Path) -> None:
     """Store the bytecode of every module. It is not compared with the source at a start: neither changes.
 
     Raise ``ContentsError`` if a module cannot be compiled.
     """
     is_compiled = compileall.compile_dir(
-        packages, quiet=1, force=True, workers=0, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH
+        folder, quiet=1, force=True, workers=0, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH
     )
     if not is_compiled:
-        raise ContentsError(f"not everything in {packages} can be compiled")
+        raise ContentsError(f"not everything in {folder} can be compiled")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@
 /* -I: neither PYTHON* variables nor the working directory choose what is imported. */
 #define INTERPRETER "/usr/lib/berth/venv/bin/python3"
 #define ISOLATED "-I"
-#define PROGRAM "/usr/lib/berth/start.py"
+#define PROGRAM "/usr/lib/berth/app/start.py"
 
 enum { RUNNING = -1, CANNOT_RUN = 126, BY_SIGNAL = 128 };
 

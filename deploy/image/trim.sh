@@ -31,4 +31,5 @@ done
 # Where the packages came from is the business of the machine that built.
 rm -rf /etc/apt /etc/berth-base /var/lib/apt /var/cache/* /var/log/* /var/tmp/* /var/backups/* /root/.cache \
     /tmp/packages /tmp/purged
+# For mounts, and for who looks around without them.
 mkdir -p /var/lib/ecs/data /var/log/ecs

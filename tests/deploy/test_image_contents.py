@@ -137,6 +137,6 @@ def test_a_module_that_does_not_compile_ends_the_build(tmp_path: Path) -> None:
 def test_a_folder_without_an_environment_is_said_to_be_none(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert contents.main(["--install", str(tmp_path)]) == 1
+    assert contents.main(["--prune", str(tmp_path)]) == 1
 
     assert "is no environment" in capsys.readouterr().err
