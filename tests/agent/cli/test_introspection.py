@@ -1,5 +1,6 @@
 import json
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -118,3 +119,54 @@ def test_explain_of_a_task_that_is_gone_tells_what_is_remembered(agent, capsys) 
     assert "reason: Essential container in task exited" in shown
     assert "job: exit code 1 OutOfMemoryError: killed" in shown
     assert "It is over" in shown
+
+
+def test_without_a_task_everything_that_waits_is_explained(agent, capsys) -> None:
+    agent.answers["/berth/v1/explain"] = (200, {"tasks": []})
+    assert main(["explain"]) == 0
+    assert capsys.readouterr().out == "No task waits for anything.\n"
+    task = {"task": "arn:x/abcd", "status": "PENDING", "goal": "RUN", "reason": None, "waits": [WAIT]}
+    agent.answers["/berth/v1/explain"] = (200, {"tasks": [task, task | {"task": "arn:x/ef01"}]})
+    assert main(["explain"]) == 0
+    shown = capsys.readouterr().out
+    assert "abcd is PENDING" in shown
+    assert "ef01 is PENDING" in shown
+
+
+def test_status_says_what_is_wrong_since_when_and_what_to_do(agent, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1_767_268_980.0)
+    since = "2026-01-01T12:02:15Z"
+    reasons = [
+        {"component": "runtime", "status": "IMPAIRED", "since": since, "reason": "Docker does not\nanswer"},
+        {"component": "odd", "status": "IMPAIRED", "since": since, "reason": "why"},
+    ]
+    agent.answers["/v1/metadata"] = (200, {"Version": "berth - v1", "Cluster": "default"})
+    agent.answers["/health"] = (503, {"status": "IMPAIRED", "reasons": reasons})
+    tasks = [{"id": "8f0c" + "0" * 28, "status": "PENDING", "arn": "a"}, {"id": "b", "status": "RUNNING"}]
+    agent.answers["/berth/v1/tasks"] = (200, {"tasks": tasks})
+    assert main(["status"]) == 1
+    shown = capsys.readouterr().out
+    assert "instance: not registered yet" in shown
+    assert "tasks:    2: 1 RUNNING, 1 PENDING" in shown
+    assert "IMPAIRED runtime: Docker does not answer (for 45s)" in shown
+    assert "next: Docker does not answer: systemctl status docker" in shown
+    assert "berth logs --agent --level warn says more" in shown
+    assert "1 task waits: berth explain 8f0c00000000 says for what" in shown
+    assert main(["status", "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert document["tasks_by_status"] == {"RUNNING": 1, "PENDING": 1}
+    assert len(document["next"]) == 3
+
+
+def test_status_warns_of_a_disk_that_is_nearly_full(agent, capsys, monkeypatch) -> None:
+    from agent.cli import status
+
+    monkeypatch.setattr(status.shutil, "disk_usage", lambda _: SimpleNamespace(total=100 << 30, free=5 << 30))
+    agent.answers["/v1/metadata"] = (200, {"Version": "berth - v1"})
+    agent.answers["/health"] = (200, {"status": "OK", "reasons": []})
+    agent.answers["/berth/v1/tasks"] = (200, {"tasks": []})
+    assert main(["status"]) == 0
+    shown = capsys.readouterr().out
+    assert "95% used, 5.0 GiB free" in shown
+    assert "nearly full" in shown
+    assert "tasks:    none" in shown
