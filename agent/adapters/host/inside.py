@@ -64,7 +64,12 @@ def delete_link(index: int, name: str, alias: str, namespace: Path | None = None
     def delete(kernel: Any) -> bool:
         if not any((one.index, one.name, one.alias) == (index, name, alias) for one in _links(kernel)):
             return False
-        kernel.link("del", index=index)
+        try:
+            kernel.link("del", index=index)
+        except NetlinkError as error:
+            if error.code != errno.ENODEV:
+                raise
+            return False  # its namespace has just ended
         return True
 
     return _in(namespace, delete)

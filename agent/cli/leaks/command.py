@@ -51,10 +51,11 @@ def kinds(settings: Settings) -> tuple[Kind, ...]:
         ("containers", containers.containers),
         ("volumes", containers.volumes),
         ("cgroups", containers.control_groups),
+        # a namespace is known by the links in it
+        ("namespaces", network.namespaces),
         ("links", network.links),
         ("addresses", network.addresses),
         ("interfaces", network.interfaces),
-        ("namespaces", network.namespaces),
         ("rules", network.rules),
     )
     return tuple(Kind(name, partial(look, settings)) for name, look in looks)
