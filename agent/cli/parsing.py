@@ -20,7 +20,8 @@ class HelpWanted(Exception):
 
 def parse(word: Word, given: Sequence[str]) -> argparse.Namespace:
     """Read what stands after the word. Raise ``Failure`` with a suggestion, or ``HelpWanted``."""
-    chosen, strange = parser_of(word).parse_known_args(given)
+    # intermixed: as in berth logs TASK -f CONTAINER
+    chosen, strange = parser_of(word).parse_known_intermixed_args(given)
     if strange:
         raise _not_known(word, strange)
     return chosen

@@ -8,7 +8,7 @@ import pytest
 from agent.cli import failures
 from agent.cli import help as texts
 from agent.cli.main import main
-from agent.cli.parsing import KINDS, parser_of
+from agent.cli.parsing import KINDS, parse, parser_of
 from agent.cli.vocabulary import WORDS, word_named
 from agent.cli.words import EXIT_CODES, GROUPS, Word
 
@@ -125,6 +125,19 @@ def test_a_note_beside_a_json_answer_is_json_too(data_directory, monkeypatch, ca
     assert json.loads(told.out)["settings"]
     for line in told.err.splitlines():
         assert json.loads(line)["warning"]["command"] == "config"
+
+
+@pytest.mark.parametrize(
+    "typed", ["logs 8f0c -f web --tail 5", "logs -f --tail=5 8f0c web", "logs 8f0c web --tail 5 --follow"]
+)
+def test_options_may_stand_anywhere(typed: str) -> None:
+    word = word_named("logs")
+    assert word is not None
+    chosen = parse(word, typed.split()[1:])
+    assert (chosen.task, chosen.container, chosen.follow, chosen.tail) == ("8f0c", "web", True, 5)
+    stop = word_named("stop")
+    assert stop is not None
+    assert parse(stop, ["a", "--json", "b", "--", "-c"]).task == ["a", "b", "-c"]
 
 
 def test_what_is_parsed_has_what_every_command_reads() -> None:
