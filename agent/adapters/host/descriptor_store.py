@@ -63,7 +63,8 @@ class DescriptorStore:
         return True
 
     async def run(self) -> None:
-        """Ends at once: the store needs nobody to look after it."""
+        """Say so, and end at once: the store needs nobody to look after it."""
+        log.info("keeper.chosen", kind="systemd")
 
     def _remove(self, name: str) -> None:
         self._notifier.send(f"FDSTOREREMOVE=1\nFDNAME={name}")

@@ -9,6 +9,10 @@ import socket
 from collections.abc import Mapping
 from typing import Protocol
 
+import structlog
+
+log = structlog.get_logger()
+
 SO_BINDTOIFINDEX = 62
 """The number of the interface that a socket is bound to (Linux 5.0)."""
 
@@ -26,7 +30,7 @@ class SocketKeeper(Protocol):
         """Let go of it; fine if there is none. False: nobody here ever keeps anything."""
 
     async def run(self) -> None:
-        """See to it that what is to be kept is kept. Never ends."""
+        """See to it that what is to be kept is kept, for ever or as long as that needs anybody."""
 
 
 class NoKeeper:
@@ -38,13 +42,15 @@ class NoKeeper:
 
     async def keep(self, name: str, listening: socket.socket) -> None:
         """Nobody will have it."""
+        del name, listening
 
     async def forget(self, name: str) -> bool:  # noqa: ARG002 - the protocol's
         """There is none."""
         return False
 
     async def run(self) -> None:
-        """Ends at once: there is nothing to see to."""
+        """Say so, and end at once: there is nothing to see to."""
+        log.info("keeper.chosen", kind="none")
 
 
 def socket_name(interface: str, address: str, port: int) -> str:

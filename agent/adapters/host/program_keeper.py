@@ -96,6 +96,7 @@ class ProgramKeeper:
 
     async def run(self) -> None:
         """Have a keeper with all the sockets, whatever becomes of it. Never ends."""
+        log.info("keeper.chosen", kind="container", version=self._process.version)
         delay = FIRST_RETRY
         try:
             while True:
