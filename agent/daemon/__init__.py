@@ -1,16 +1,19 @@
 """The composition root: reads the settings, wires the parts, runs them, and says with which code it ended."""
 
 import asyncio
+import errno
 import faulthandler
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
 
 from agent import logs
 from agent.daemon.life import live
+from agent.daemon.surroundings import check_surroundings
 from agent.model.errors import BadSettings, CannotStart, CheckpointFailed
 from agent.settings import Settings, Supervision, environment, hand_to_libraries, supervision
 
@@ -35,7 +38,10 @@ def main(env_file: Path | None = None, *, environ: Mapping[str, str] | None = No
     # systemd's watchdog ends a process that hangs with SIGABRT: where it hung is then in its last words
     faulthandler.enable(2)
     hand_to_libraries(settings)
-    _configure_logs(settings)
+    try:
+        _configure_logs(settings)
+    except OSError as error:
+        return _without_log_file(settings, error)
     for warning in (*settings.warnings, *watch.warnings):
         log.warning("settings.doubted", problem=warning)
     try:
@@ -58,6 +64,19 @@ def _refused(error: BadSettings) -> int:
     for problem in error.problems:
         print(f"  {problem}", file=sys.stderr)  # noqa: T201
     return RETRIABLE
+
+
+def _without_log_file(settings: Settings, error: OSError) -> int:
+    """Say so on stderr alone, together with whatever else is missing."""
+    _configure_logs(replace(settings, log_file=None))
+    reason = f"cannot write the log file {settings.log_file} of ECS_LOGFILE: {error.strerror or error}"
+    is_final = error.errno not in (errno.ENOSPC, errno.EDQUOT)
+    problems: list[BaseException] = [CannotStart(reason, is_final=is_final)]
+    try:
+        check_surroundings(settings)
+    except CannotStart as more:
+        problems.append(more)
+    return _ended_by(problems)
 
 
 def _ended_by(errors: list[BaseException]) -> int:

@@ -57,6 +57,23 @@ def test_every_wrong_setting_is_named_at_once(tmp_path: Path) -> None:
     assert "BERTH_VPC_CIDR" in ended.errors
 
 
+def test_a_log_file_that_cannot_be_written_ends_the_start_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    ended = run_agent(environ(tmp_path, ECS_LOGFILE=str(tmp_path / "file/agent.log")))
+    assert ended.code == daemon.TERMINAL
+    assert f"{tmp_path}/file/agent.log of ECS_LOGFILE" in ended.reason
+    assert "Traceback" not in ended.errors
+
+
+def test_in_a_container_what_was_not_given_is_told_before_anything_is_made(tmp_path: Path) -> None:
+    given = environ(tmp_path, BERTH_IN_CONTAINER="true", DOCKER_HOST=f"unix://{tmp_path}/docker.sock")
+    ended = run_agent(given)
+    assert ended.code == daemon.TERMINAL
+    assert f"add -v {tmp_path}/docker.sock:{tmp_path}/docker.sock" in ended.reason
+    assert not (tmp_path / "data").exists()
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_missing_pause_image_is_final_and_says_how_to_build_it(tmp_path: Path) -> None:
     ended = run_agent(environ(tmp_path))
     assert ended.code == daemon.TERMINAL
