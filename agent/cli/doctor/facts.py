@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -116,6 +117,10 @@ class AgentFacts:
     health: Mapping[str, Any]
 
 
+def _hang_up(pid: int) -> None:
+    os.kill(pid, signal.SIGHUP)
+
+
 @dataclass
 class Facts:
     """Everything a check may ask. ``root``: where / is seen, another one in tests.
@@ -134,6 +139,7 @@ class Facts:
     refused_links: Callable[[], Mapping[str, str]] = refused_links
     way_to: Callable[[str, Path], Way] = way_to
     look_at: Callable[[str, bool], Reached] = look_at
+    hang_up: Callable[[int], None] = _hang_up
 
     def __post_init__(self) -> None:
         self._shared: dict[str, Once[Any]] = {}

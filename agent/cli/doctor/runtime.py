@@ -8,7 +8,9 @@ from pathlib import Path
 from agent.adapters.docker.cgroups import Driver, layout_of
 from agent.cli.dockerd import DockerSilent
 from agent.cli.doctor.facts import Facts
-from agent.cli.doctor.findings import Verdict, bad, warn, well, worst
+from agent.cli.doctor.findings import CannotFix, Fix, Verdict, bad, warn, well, worst
+
+DOCKERS_SETTINGS = "etc/docker/daemon.json"
 
 OLDEST_API = (1, 24)
 """What the agent's Docker SDK can still speak."""
@@ -60,6 +62,7 @@ def live_restore(facts: Facts) -> Verdict:
         "live-restore is off",
         "a restart or an upgrade of Docker ends all tasks of this machine",
         'put {"live-restore": true} into /etc/docker/daemon.json, then: kill -HUP $(pidof dockerd)',
+        _turn_on_live_restore(facts),
     )
 
 
@@ -116,6 +119,39 @@ def pause_image(facts: Facts) -> Verdict:
     if not _has_image(facts, str(image)):
         return well(f"{name} is not in Docker yet; the agent loads it from {archive} when it starts")
     return well(f"{name} is in Docker")
+
+
+def _turn_on_live_restore(facts: Facts) -> Fix | None:
+    """None where it is not plain which file and which process it would be."""
+    daemons = [each for each in facts.processes() if each.name == "dockerd"]
+    swarm = facts.answering_docker().info.get("Swarm") or {}
+    if len(daemons) != 1 or facts.is_inside or swarm.get("LocalNodeState") == "active":
+        return None
+    if any("config-file" in word or "live-restore" in word for word in daemons[0].words):
+        return None
+    path = facts.root / DOCKERS_SETTINGS
+    pid = daemons[0].pid
+
+    def apply() -> None:
+        try:
+            before = path.read_text(encoding="utf-8") if path.exists() else "{}"
+            content = json.loads(before or "{}")
+            if not isinstance(content, dict):
+                raise CannotFix(f"/{DOCKERS_SETTINGS} is no JSON object; nothing was changed")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            aside = path.with_name(f"{path.name}.new")
+            aside.write_text(json.dumps({**content, "live-restore": True}, indent=2) + "\n", encoding="utf-8")
+            aside.replace(path)
+            facts.hang_up(pid)
+        except (OSError, ValueError) as error:
+            raise CannotFix(f"/{DOCKERS_SETTINGS}: {error}") from error
+
+    return Fix(
+        f'write "live-restore": true into Docker\'s own /{DOCKERS_SETTINGS} (the rest of it stays), and tell '
+        f"Docker (process {pid}) to read it again (SIGHUP); nothing is restarted",
+        f'take "live-restore" out of /{DOCKERS_SETTINGS}; kill -HUP {pid}',
+        apply,
+    )
 
 
 def _has_image(facts: Facts, image: str) -> bool:

@@ -1,9 +1,9 @@
 """Checks of disks and of what the agent keeps on them."""
 
-import json
 import os
 from pathlib import Path
 
+from agent.adapters.files.state import FORMAT, STAMP, Newer, newer_documents, read_stamp
 from agent.cli.doctor.facts import Facts
 from agent.cli.doctor.findings import NotApplicable, Verdict, bad, warn, well, worst
 
@@ -51,17 +51,30 @@ def state(facts: Facts) -> Verdict:
 
 
 def newer_than_known(directory: Path) -> str | None:
-    """Which record a newer agent wrote, in words; None: none."""
+    """Which file a newer agent wrote, in words; None: none. Only reads (decision 0031)."""
+    from agent.adapters.ecs.records import FORMAT as ECS_FORMAT  # noqa: PLC0415 - most words do not ask this
     from agent.adapters.files.codec import VERSION  # noqa: PLC0415
+    from agent.adapters.local.page import user_version  # noqa: PLC0415
+    from agent.adapters.local.schema import SCHEMA_VERSION  # noqa: PLC0415
 
-    for path in sorted((directory / "tasks").glob("*.json")):
-        try:
-            version = json.loads(path.read_bytes()).get("version")
-        except (OSError, ValueError, AttributeError):
-            continue
-        if isinstance(version, int) and version > VERSION:
-            return f"{path} has version {version}; this agent knows {VERSION} and older"
-    return None
+    stamp = read_stamp(directory)
+    found: list[Newer] = []
+    if stamp is not None and stamp.format > FORMAT:
+        found.append(Newer(directory / STAMP, stamp.format, FORMAT))
+    if stamp is None:
+        # where the stamp says that this agent knows the format, a high number in one record is damage
+        found += newer_documents(directory / "tasks", "version", VERSION)
+        found += newer_documents(directory / "ecs", "format", ECS_FORMAT)
+    database = directory / "berth.db"
+    if database.exists() and (version := user_version(database)) > SCHEMA_VERSION:
+        found.append(Newer(database, version, SCHEMA_VERSION))
+    return next(
+        (
+            f"{each.file} has format {each.found}; this agent knows {each.understood} and older"
+            for each in found
+        ),
+        None,
+    )
 
 
 def _damaged(directory: Path) -> list[str]:

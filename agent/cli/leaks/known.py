@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from agent.adapters.files.codec import VERSION
 from agent.cli.connection import Connection
 from agent.cli.doctor.facts import claim_holder
+from agent.cli.doctor.storage import newer_than_known
 from agent.cli.failures import FAILED, NOT_FOUND, NOT_RUNNING, USAGE, Failure
 from agent.cli.leaks.things import Known
 from agent.model.ids import ContainerId, TaskArn, TaskId, task_id
@@ -54,6 +54,8 @@ def recorded(settings: Settings) -> Known:
                 "belong here; name the agent's settings with --env-file",
                 USAGE,
             )
+        if newer := newer_than_known(directory):
+            raise Failure(f"a newer agent wrote this: {newer}; use the command of that version")
         tasks, sandboxes = _checkpoints(directory / "tasks")
         tasks |= _of_cluster(directory / "ecs") | _of_database(directory / _DATABASE)
         interfaces = _interfaces(settings)
@@ -80,8 +82,6 @@ def _checkpoints(directory: Path) -> tuple[set[TaskId], set[ContainerId]]:
     for path in _files(directory, "*.json"):
         tasks.add(TaskId(path.stem))
         document = _document(path)
-        if document.get("version", 0) > VERSION:
-            raise Failure(f"{path} was written by a newer agent; use the command of that version")
         sandbox = (document.get("task") or {}).get("sandbox") or {}
         if sandbox.get("container_id"):
             sandboxes.add(ContainerId(str(sandbox["container_id"])))

@@ -93,6 +93,7 @@ class World:
         self.ways: dict[str, Way] = {}
         self.reached: dict[str, Reached] = {}
         self.environ: dict[str, str] = {}
+        self.hung_up: list[int] = []
 
     def file(self, path: str, text: str = "") -> Path:
         place = self.root / path.lstrip("/")
@@ -120,6 +121,7 @@ class World:
             refused_links=lambda: self.refused,
             way_to=lambda address, _: self.ways.get(address, Way("", "a blackhole")),
             look_at=lambda url, _: self.reached[url],
+            hang_up=self.hung_up.append,
         )
 
     def _run(self, words, text="", **variables):

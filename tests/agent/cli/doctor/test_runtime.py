@@ -7,7 +7,7 @@ import pytest
 
 from agent.cli.doctor import facts as facts_module
 from agent.cli.doctor import runtime
-from agent.cli.doctor.findings import Finding, NotApplicable
+from agent.cli.doctor.findings import CannotFix, Finding, NotApplicable
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +49,36 @@ def test_live_restore_off_is_a_warning_that_says_what_to_do(world) -> None:
     verdict = runtime.live_restore(world.facts())
     assert verdict.finding is Finding.WARNING
     assert "kill -HUP" in verdict.advice
+
+
+def test_live_restore_is_turned_on_in_dockers_own_file_and_the_rest_of_it_stays(world) -> None:
+    world.docker.answers["/info"] = (200, {"LiveRestoreEnabled": False})
+    world.process(60, "dockerd")
+    path = world.file("etc/docker/daemon.json", '{"debug": true}')
+    fix = runtime.live_restore(world.facts()).fix
+    assert fix is not None
+    assert "Docker's own /etc/docker/daemon.json" in fix.says
+    fix.apply()
+    assert json.loads(path.read_text()) == {"debug": True, "live-restore": True}
+    assert world.hung_up == [60]
+    path.write_text("[]")
+    with pytest.raises(CannotFix, match="nothing was changed"):
+        fix.apply()
+    assert path.read_text() == "[]"
+
+
+@pytest.mark.parametrize("why", ["no process", "two processes", "swarm", "container"])
+def test_where_it_is_not_plain_whose_file_it_is_live_restore_is_only_advised(world, why) -> None:
+    info = {
+        "LiveRestoreEnabled": False,
+        "Swarm": {"LocalNodeState": "active" if why == "swarm" else "inactive"},
+    }
+    world.docker.answers["/info"] = (200, info)
+    for pid in {"no process": [], "two processes": [60, 61]}.get(why, [60]):
+        world.process(pid, "dockerd")
+    world.environ = {"BERTH_IN_CONTAINER": "true"} if why == "container" else {}
+    verdict = runtime.live_restore(world.facts())
+    assert (verdict.finding, verdict.fix) == (Finding.WARNING, None)
 
 
 def test_what_needs_docker_does_not_apply_while_it_hangs(world) -> None:

@@ -1,4 +1,5 @@
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,13 @@ def test_records_of_a_newer_agent_are_a_problem_and_stay(world) -> None:
     assert verdict.finding is Finding.PROBLEM
     assert "999" in verdict.cause
     assert path.read_text() == '{"version": 999, "task": {}}'
+
+
+def test_a_database_of_a_newer_agent_is_a_problem(world) -> None:
+    path = world.file("data/berth.db")
+    path.unlink()
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA user_version = 77")
+        database.execute("CREATE TABLE t (x)")
+    verdict = storage.state(world.facts())
+    assert (verdict.finding, "berth.db has format 77" in verdict.cause) == (Finding.PROBLEM, True)
