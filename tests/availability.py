@@ -140,12 +140,12 @@ async def ask_on(address: str, port: int, path: str, every: float, stop: asyncio
 def end_keepers(docker: Any, directory: Path) -> None:
     """End the keepers whose door is in that directory; Docker removes them by itself."""
     mine = {"label": [f"berth.keeper={directory}"]}
-    for each in docker.containers(filters=mine):
-        docker.kill(each["Id"])
-    until = time.monotonic() + 10
-    while docker.containers(all=True, filters=mine):
-        assert time.monotonic() < until, f"keepers are left: {docker.containers(all=True, filters=mine)}"
-        time.sleep(0.02)
+    until = time.monotonic() + 20
+    while left := docker.containers(all=True, filters=mine):
+        assert time.monotonic() < until, f"keepers are left: {left}"
+        for each in left:
+            subprocess.run(["docker", "kill", each["Id"]], capture_output=True, check=False)  # or it has ended
+        time.sleep(0.05)
 
 
 def as_rows(found: Iterable[Question]) -> list[tuple[float, str, float]]:
