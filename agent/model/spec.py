@@ -6,6 +6,7 @@ from enum import StrEnum
 from ipaddress import IPv4Interface, IPv6Interface
 
 from agent.model.ids import CredentialsId, MacAddress, RoleArn, TaskArn, TaskId, task_id
+from agent.model.pulling import PullBehavior as PullBehavior  # noqa: PLC0414 - a part of what a task is
 
 Pairs = tuple[tuple[str, str], ...]
 """A mapping as sorted or ordered pairs, so that a spec stays immutable and hashable."""
@@ -24,15 +25,6 @@ class Condition(StrEnum):
     COMPLETE = "COMPLETE"
     SUCCESS = "SUCCESS"
     HEALTHY = "HEALTHY"
-
-
-class PullBehavior(StrEnum):
-    """``ECS_IMAGE_PULL_BEHAVIOR``: when an image is pulled, and what a failed pull means."""
-
-    DEFAULT = "default"
-    ALWAYS = "always"
-    ONCE = "once"
-    PREFER_CACHED = "prefer-cached"
 
 
 @dataclass(frozen=True, slots=True)

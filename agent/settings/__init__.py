@@ -7,17 +7,21 @@ from datetime import timedelta
 from ipaddress import IPv4Network
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.model.errors import BadSettings
-from agent.model.spec import Pairs, PullBehavior
-from agent.model.state import Policy
+from agent.model.pulling import PullBehavior
 from agent.settings.ineffective import INEFFECTIVE
 from agent.settings.kinds import Address
 from agent.settings.libraries import FOR_LIBRARIES, handed_on
 from agent.settings.load import Found, gather, load, load_some
 from agent.settings.supervision import Supervision
 from agent.settings.variables import VARIABLES, Machine
+
+if TYPE_CHECKING:
+    # the command line reads settings, too, and waits for nothing that only the agent needs
+    from agent.model.spec import Pairs
+    from agent.model.state import Policy
 
 __all__ = [
     "Address",
@@ -91,13 +95,13 @@ class Settings:
 
     metadata_endpoint: str | None
     metadata_disabled: bool
-    instance_tags: Pairs
+    instance_tags: "Pairs"
     propagate_tags_from: str
     spot_draining: bool
     warm_pools_check: bool
 
     reserved_memory: int
-    instance_attributes: Pairs
+    instance_attributes: "Pairs"
     max_interfaces: int
     reserved_ports: tuple[int, ...]
     reserved_ports_udp: tuple[int, ...]
@@ -192,8 +196,10 @@ class Settings:
         )
 
     @property
-    def policy(self) -> Policy:
+    def policy(self) -> "Policy":
         """How patient the agent is with tasks that it accepts from now on."""
+        from agent.model.state import Policy  # noqa: PLC0415 - as above
+
         return Policy(
             create_limit=self.create_limit,
             start_limit=self.start_limit,

@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from agent.model.spec import PullBehavior
+from agent.model.pulling import PullBehavior
 
 
 class BadValue(Exception):
