@@ -89,6 +89,9 @@ class Connection:
         """
         self.needs_own_api("aws ecs")
         path = self.where.data_directory / "credentials.json"
+        if not _is_there(path):
+            # an agent in a container may have been told another directory than this shell
+            path = self._where_it_runs() / path.name
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             return KeyPair(
@@ -106,6 +109,15 @@ class Connection:
             raise Failure(
                 f"{path} is no key pair ({error}); restart the agent, it makes a new one"
             ) from error
+
+    def _where_it_runs(self) -> Path:
+        """The data directory of the running agent; that of our settings if it does not say."""
+        try:
+            told = self.get("/berth/v1/config")["settings"]
+            found = {item["name"]: item["value"] for item in told}.get("ECS_DATADIR")
+        except (Failure, KeyError, TypeError):
+            return self.where.data_directory
+        return Path(found) if found else self.where.data_directory
 
     def get(self, path: str, **query: str | int | None) -> Any:
         """One answer of the introspection API, as JSON."""
@@ -213,6 +225,13 @@ class _Exchange:
                 )
             case _:
                 return Failure(f"cannot talk to the agent on {self._base}: {error}")
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return True  # it may not be looked at: reading it says why
 
 
 def _signed(keys: KeyPair, headers: dict[str, str], body: bytes) -> dict[str, str]:

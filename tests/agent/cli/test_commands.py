@@ -105,6 +105,20 @@ def test_a_key_file_that_may_not_be_read_falls_back_to_the_environment_of_berth_
     assert main(["ps"]) == 0
 
 
+def test_the_keys_of_an_agent_with_another_data_directory_are_found(
+    agent, data_directory, monkeypatch, tmp_path, capsys
+) -> None:
+    agent.answers["/berth/v1/config"] = (
+        200,
+        {"settings": [{"name": "ECS_DATADIR", "value": str(data_directory)}]},
+    )
+    monkeypatch.setenv("ECS_DATADIR", str(tmp_path / "elsewhere"))
+    assert main(["ps"]) == 0
+    agent.answers["/berth/v1/config"] = (200, {"settings": []})
+    assert main(["ps"]) == 4
+    assert f"there is no {tmp_path}/elsewhere/credentials.json" in capsys.readouterr().err
+
+
 def test_a_broken_key_file_says_what_to_do(data_directory, capsys) -> None:
     data_directory.mkdir()
     (data_directory / "credentials.json").write_text("{}")
