@@ -101,7 +101,7 @@ def _plugin(facts: Facts, directory: Path, name: str) -> Verdict:
             "no task can be connected",
             "take the plugins of this version of berth",
         )
-    return well(f"{name} {' '.join(done.out.split())[:80]}")
+    return well(f"{name} {_version(done.out)}")
 
 
 def _dialects(facts: Facts, path: Path) -> list[str]:
@@ -113,6 +113,14 @@ def _dialects(facts: Facts, path: Path) -> list[str]:
         return [str(each) for each in answer.get("supportedVersions") or ()]
     except (ValueError, AttributeError):
         return []
+
+
+def _version(text: str) -> str:
+    try:
+        told = json.loads(text)
+        return f"{told['version']} ({told['gitShortHash']}{', changed' if told.get('dirty') else ''})"
+    except (ValueError, LookupError, TypeError):
+        return " ".join(text.split())[:80]
 
 
 def _make_executable(path: Path) -> None:

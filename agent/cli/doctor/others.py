@@ -1,5 +1,6 @@
 """Checks for another agent on the same machine: it and this one would fight over every task's network."""
 
+from agent.adapters.host.rules import FAMILY, FirewallPlan
 from agent.cli.dockerd import DockerSilent
 from agent.cli.doctor.facts import Facts
 from agent.cli.doctor.findings import NotApplicable, Verdict, bad, warn, well, worst
@@ -7,6 +8,7 @@ from agent.cli.doctor.sockets import holders, listeners
 
 ENDPOINT = "169.254.170.2"
 AMAZONS_PORTS = {51678: "its introspection", 51679: "its credentials endpoint"}
+_STOLEN = f"requests for credentials at {ENDPOINT} never reach this agent"
 _BOTH = "two agents on one machine take each other's interfaces and rules for leftovers"
 
 
@@ -65,6 +67,32 @@ def _containers(facts: Facts) -> list[Verdict]:
 
 
 def _rules(facts: Facts) -> list[Verdict]:
+    return _rules_of_iptables(facts) or _rules_of_nftables(facts)
+
+
+def _rules_of_nftables(facts: Facts) -> list[Verdict]:
+    """Where there is no iptables, such as in a container: nft shows what its newer kind has written."""
+    done = facts.run(["nft", "list", "ruleset"], "")
+    if done is None or done.code != 0:
+        return []
+    found, table = [], ""
+    for line in done.out.splitlines():
+        if line.startswith("table "):
+            table = line.removeprefix("table ").removesuffix("{").strip()
+        elif ENDPOINT in line and "dnat" in line.lower() and table != f"{FAMILY} {FirewallPlan().table}":
+            found.append(f"table {table}: {line.strip()}")
+    if not found:
+        return []
+    return [
+        bad(
+            f"address translation of another agent: {'; '.join(found)}",
+            _STOLEN,
+            "nft -a list ruleset shows the number of each rule; nft delete rule removes it",
+        )
+    ]
+
+
+def _rules_of_iptables(facts: Facts) -> list[Verdict]:
     found = []
     for program in (["iptables-save", "-t", "nat"], ["iptables-legacy-save", "-t", "nat"]):
         if program[0].startswith("iptables-legacy") and not facts.text("proc/net/ip_tables_names"):
@@ -80,7 +108,7 @@ def _rules(facts: Facts) -> list[Verdict]:
     return [
         bad(
             f"address translation of another agent: {'; '.join(lines)}",
-            f"requests for credentials at {ENDPOINT} never reach this agent",
+            _STOLEN,
             f"remove it: {undo}",
         )
     ]

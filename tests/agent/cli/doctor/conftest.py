@@ -1,10 +1,6 @@
-import json
 import os
-import socketserver
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -14,71 +10,13 @@ from agent.adapters.host.inside import Way
 from agent.cli.doctor.asking import Reached
 from agent.cli.doctor.facts import Done, Facts
 from agent.settings import Settings, environment
-
-
-class Docker:
-    """A Docker that answers on a socket of its own what a test has put into ``answers``; ``is_silent``: never."""
-
-    def __init__(self, path: Path) -> None:
-        self.answers: dict[str, tuple[int, Any]] = {
-            "/_ping": (200, "OK"),
-            "/info": (200, {"CgroupVersion": "2", "CgroupDriver": "systemd", "LiveRestoreEnabled": True}),
-            "/version": (200, {"Version": "27.0.1", "ApiVersion": "1.46"}),
-            "/containers/json": (200, []),
-        }
-        self.asked: list[str] = []
-        self.silence = threading.Event()
-        self.is_silent = False
-        outer = self
-
-        class Answering(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                path = self.path.partition("?")[0]
-                outer.asked.append(f"{self.command} {self.path}")
-                if outer.is_silent:
-                    outer.silence.wait(20)
-                    return
-                status, document = outer.answers.get(path, (404, {"message": f"no {path}"}))
-                body = json.dumps(document).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def do_DELETE(self) -> None:
-                self.do_GET()
-
-            def do_POST(self) -> None:
-                self.do_GET()
-
-            def address_string(self) -> str:
-                return "test"
-
-            def log_message(self, *_: object) -> None:
-                return None
-
-        class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-            daemon_threads = True
-
-            def handle_error(self, *_: object) -> None:
-                return None
-
-        self.host = f"unix://{path}"
-        self.server = Server(str(path), Answering)
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02})
-        self.thread.start()
-
-    def end(self) -> None:
-        self.silence.set()
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
+from tests.fakes.docker_socket import DockerSocket
 
 
 class World:
     """A machine as a tree of files, programs with canned answers, and a Docker."""
 
-    def __init__(self, root: Path, settings: Settings, docker: Docker) -> None:
+    def __init__(self, root: Path, settings: Settings, docker: DockerSocket) -> None:
         self.root = root
         self.settings = settings
         self.docker = docker
@@ -152,14 +90,14 @@ class World:
 
 
 @pytest.fixture
-def docker(tmp_path: Path) -> Iterator[Docker]:
-    docker = Docker(tmp_path / "d.sock")
+def docker(tmp_path: Path) -> Iterator[DockerSocket]:
+    docker = DockerSocket(tmp_path / "d.sock")
     yield docker
     docker.end()
 
 
 @pytest.fixture
-def world(tmp_path: Path, data_directory: Path, docker: Docker) -> World:
+def world(tmp_path: Path, data_directory: Path, docker: DockerSocket) -> World:
     root = tmp_path / "root"
     (root / "proc").mkdir(parents=True)
     (root / "sys/class/net").mkdir(parents=True)

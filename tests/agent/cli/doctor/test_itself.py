@@ -31,7 +31,7 @@ def test_missing_privileges_are_named_with_what_gives_them(world, monkeypatch) -
 def with_plugins(world, dialects=("0.4.0", "1.0.0")):
     def plugin(words, text, variables):
         if "--version" in words:
-            return Done(0, '{"version": "0.1.0"}\n')
+            return Done(0, '{"version": "0.1.0", "gitShortHash": "abc", "dirty": true}\n')
         assert variables["CNI_COMMAND"] == "VERSION"
         return Done(0, json.dumps({"cniVersion": "1.0.0", "supportedVersions": list(dialects)}))
 
@@ -43,7 +43,9 @@ def with_plugins(world, dialects=("0.4.0", "1.0.0")):
 
 def test_plugins_that_answer_are_well_and_a_foreign_dialect_is_a_problem(world) -> None:
     with_plugins(world)
-    assert itself.plugins(world.facts()).finding is Finding.OK
+    verdict = itself.plugins(world.facts())
+    assert verdict.finding is Finding.OK
+    assert "ecs-ipam 0.1.0 (abc, changed)" in verdict.cause
     with_plugins(world, ("0.2.0",))
     assert "speaks CNI 0.2.0" in itself.plugins(world.facts()).cause
 

@@ -59,3 +59,24 @@ def test_somebody_on_its_port_is_a_warning(world) -> None:
     link.symlink_to("socket:[4242]")
     verdict = others.other_agents(world.facts())
     assert (verdict.finding, "process 77 listens on port 51679" in verdict.cause) == (Finding.WARNING, True)
+
+
+def test_without_iptables_its_rules_are_found_by_nft_and_our_own_are_not_taken_for_its(world) -> None:
+    listed = """table ip nat {
+	chain PREROUTING {
+		ip daddr 169.254.170.2 tcp dport 80 counter packets 0 bytes 0 dnat to 127.0.0.1:51679
+	}
+}
+table inet berth {
+	chain lead_from_links {
+		ip daddr 169.254.170.2 tcp dport 80 dnat ip to 169.254.170.2:8080
+	}
+}
+"""
+    world.programs["nft"] = Done(0, listed)
+    verdict = others.other_agents(world.facts())
+    assert verdict.finding is Finding.PROBLEM
+    assert "table ip nat: ip daddr 169.254.170.2" in verdict.cause
+    assert "8080" not in verdict.cause
+    world.programs["nft"] = Done(0, listed.partition("table inet")[0].replace("dnat to", "accept #"))
+    assert others.other_agents(world.facts()).finding is Finding.OK
