@@ -7,13 +7,13 @@ ARG BASE_IMAGE=debian:12-slim
 
 # What the agent needs at run time: Python, nft, certificates. (nsenter is in every Debian.)
 FROM ${BASE_IMAGE} AS base
-COPY deploy/image/install.sh build/image/package[s] /tmp/packages/
+COPY deploy/image/install.sh buil[d]/image/packages /tmp/packages/
 RUN sh /tmp/packages/install.sh ca-certificates nftables python3
 
 # Everything that is made: the environment with the pinned packages, the plugins, pause, the launcher, the agent.
 FROM base AS build
 RUN sh /tmp/packages/install.sh gcc libc6-dev python3-venv
-COPY requirements.txt build/image/wheel[s] /tmp/wheels/
+COPY requirements.txt buil[d]/image/wheels /tmp/wheels/
 COPY deploy/image/environment.sh deploy/image/contents.py /tmp/
 RUN sh /tmp/environment.sh /usr/lib/berth/venv /tmp/wheels \
     && python3 /tmp/contents.py --prune /usr/lib/berth/venv

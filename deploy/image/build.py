@@ -164,7 +164,21 @@ def _context(*, is_bare: bool) -> Iterator[Path]:
                 shutil.copytree(ROOT / name, copy, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copyfile(ROOT / name, copy)
+        authorities = pip_authorities()
+        if authorities is not None:
+            wheels = Path(folder) / "build/image/wheels"
+            wheels.mkdir(parents=True)
+            shutil.copyfile(authorities, wheels / "authorities.pem")
         yield Path(folder)
+
+
+def pip_authorities() -> Path | None:
+    """The certificates that this machine's pip was told to trust: pip in the image must trust them too."""
+    for line in _run(sys.executable, "-m", "pip", "config", "list").stdout.splitlines():
+        name, _, value = line.partition("=")
+        if name.endswith(".cert"):
+            return Path(value.strip("'"))
+    return None
 
 
 @contextmanager

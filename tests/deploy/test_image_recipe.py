@@ -144,7 +144,7 @@ def test_docker_is_sent_what_is_copied_and_no_more() -> None:
     rules = [line for line in lines if line and not line.startswith("#")]
     sent = {line[1:] for line in rules if line.startswith("!")}
     copied = {
-        word.replace("[s]", "s")
+        word.replace("[d]", "d")
         for name, rest in instructions()
         if name == "COPY" and "--from" not in rest
         for word in rest.split()[:-1]
