@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
+from agent.adapters.host.needs import look as look_at_needs
+from agent.adapters.host.needs import missing
 from agent.cli.connection import Connection
 from agent.cli.failures import FAILED, OK, USAGE, Failure
 from agent.cli.leaks import containers, network
@@ -29,6 +31,7 @@ def leaks(chosen: argparse.Namespace) -> int:
         settings = Settings.load(environment(), env_file=Path(chosen.env_file) if chosen.env_file else None)
     except BadSettings as error:
         raise Failure(f"the settings are wrong:\n{error}", USAGE) from error
+    _refuse_half_a_view(settings)
     known = knowing(Connection.find(chosen.env_file), settings)
     ledger = seen_twice(kinds(settings), known)
     removed: dict[str, list[str]] = {}
@@ -43,6 +46,19 @@ def leaks(chosen: argparse.Namespace) -> int:
     else:
         _print(ledger, removed, left, is_fix=chosen.fix)
     return OK if is_clean else FAILED
+
+
+def _refuse_half_a_view(settings: Settings) -> None:
+    """In a container that does not see the machine's processes, each task would look as if it had ended."""
+    hidden = [
+        each
+        for each in missing(look_at_needs(settings))
+        if each.name in ("pid_namespace", "network_namespace")
+    ]
+    if hidden:
+        raise Failure(
+            "not everything can be seen from here: " + "; ".join(str(each) for each in hidden), USAGE
+        )
 
 
 def kinds(settings: Settings) -> tuple[Kind, ...]:

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from agent.adapters.host.needs import Missing
 from agent.cli.failures import Failure
 from agent.cli.leaks import command
 from agent.cli.leaks.command import leaks, look, remove_all, seen_twice
@@ -147,6 +148,15 @@ def test_where_nobody_can_say_what_belongs_here_nothing_is_listed() -> None:
 
     with pytest.raises(Failure, match="not named all"):
         seen_twice((Kind("links", lambda _: ()),), nobody)
+
+
+def test_from_inside_of_a_container_that_sees_no_processes_nothing_is_called_left(world, monkeypatch) -> None:
+    hidden = Missing("pid_namespace", "the PID namespace of the machine", "the processes", "add --pid=host")
+    monkeypatch.setattr(command, "missing", lambda _: (hidden,))
+    world.kinds["links"] = ["veth1"]
+    with pytest.raises(Failure, match="add --pid=host"):
+        leaks(asked(fix=True))
+    assert world.kinds["links"] == ["veth1"]
 
 
 def test_wrong_settings_are_wrong_use(monkeypatch, data_directory, capsys) -> None:
