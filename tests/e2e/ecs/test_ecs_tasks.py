@@ -210,17 +210,17 @@ def test_people_on_the_machine_see_the_task(agent: EcsAgent, cluster: Cluster, c
     assert re.search(r"control channel: connected", told)
     assert "RUNNING" in agent.berth("explain", short)
     assert "hello from" in agent.berth("logs", short)
+    assert short in agent.berth("ps", "--status", "RUNNING", "-q")
+    assert "was started" in agent.berth("describe", short)
     # the kernel takes away the link of a task that is gone a moment after it
     eventually("nothing is left", lambda: agent.command("berth", "leaks").returncode == 0, seconds=5)
 
 
-@pytest.mark.parametrize(
-    "words", [("ps",), ("env",), ("describe", "0123456789ab"), ("stop", "0123456789ab"), ("run", "web:1")]
-)
+@pytest.mark.parametrize("words", [("env",), ("stop", "0123456789ab"), ("run", "web:1")])
 def test_commands_of_the_api_say_whose_it_is(agent: EcsAgent, words: tuple[str, ...]) -> None:
     done = agent.command("berth", *words)
 
     assert done.returncode not in (0, 4), "it runs"
     assert "Traceback" not in done.stderr
-    assert "the control plane of Amazon ECS" in done.stderr
+    assert "whose control plane decides what runs" in done.stderr
     assert agent.cluster in done.stderr
