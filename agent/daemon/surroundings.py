@@ -18,6 +18,10 @@ def check_surroundings(settings: Settings) -> None:
     needed = [str(each) for each in found if each.is_needed]
     for each in found:
         if not each.is_needed:
-            log.warning("surroundings.doubted", problem=f"there is no {each.what}", remedy=each.remedy)
+            log.warning(
+                "surroundings.doubted",
+                problem=f"started without {each.what} (for {each.purpose})",
+                remedy=each.remedy,
+            )
     if needed:
         raise CannotStart("the agent was started without " + "; without ".join(needed), is_final=True)
