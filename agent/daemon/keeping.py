@@ -5,6 +5,7 @@ from pathlib import Path
 
 from agent.adapters.docker.settings import DockerSettings, PauseImage
 from agent.adapters.host.descriptor_store import DescriptorStore, let_go
+from agent.adapters.host.keeper_link import SOCKET, end_keeper
 from agent.adapters.host.keeping import NoKeeper, SocketKeeper
 from agent.adapters.host.notify import Notifier
 from agent.model.errors import CannotStart
@@ -46,6 +47,9 @@ def keeper_of(
 ) -> SocketKeeper:
     """The chosen one. ``image_in``: reads the description of an image that comes with the agent."""
     choice = keeper_choice(settings, notifier)
+    directory = settings.data_directory / DIRECTORY
+    if choice != "container" and (directory / SOCKET).exists():
+        end_keeper(directory / SOCKET)
     if choice == "systemd":
         return DescriptorStore(notifier, received)
     let_go(notifier, received)
@@ -53,7 +57,6 @@ def keeper_of(
         from agent.adapters.docker.keeper import KeeperContainer, KeeperSettings  # noqa: PLC0415
         from agent.adapters.host.program_keeper import ProgramKeeper  # noqa: PLC0415
 
-        directory = settings.data_directory / DIRECTORY
         image = image_in(settings.pause_path, "keeper")
         outside = settings.data_directory_outside / DIRECTORY
         keeper = KeeperSettings(image, outside, settings.socket_keeper_patience)

@@ -8,10 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
+import structlog
+
+log = structlog.get_logger()
+
 ANSWER_SECONDS = 2.0
 """The program answers within microseconds; a machine that swaps may take longer."""
 
 LONGEST_PACKET = 256
+SOCKET = "socket"
+"""The keeper's door, in its directory."""
 
 
 class KeeperLost(Exception):
@@ -139,6 +145,21 @@ def _note(heard: asyncio.Future[None]) -> None:
         heard.set_result(None)
 
 
+def end_keeper(path: Path) -> None:
+    """End a keeper that is not chosen any more: its sockets would be in the way. Fine if there is none."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC) as connected:
+        connected.settimeout(ANSWER_SECONDS)
+        try:
+            _connect(connected, path)
+            _require_own_user(connected)
+            connected.send(b"E")
+            connected.recv(LONGEST_PACKET)
+        except (OSError, KeeperLost) as error:
+            log.info("keeper.missed", reason=str(error))
+        else:
+            log.info("keeper.ended", path=str(path))
+
+
 def _connect(connected: socket.socket, path: Path) -> None:
     # By the directory's descriptor: the whole path may be longer than the 107 bytes of an address.
     directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -159,6 +180,11 @@ def _hold(found: dict[str, socket.socket], name: str, descriptor: int) -> None:
     earlier = found.pop(name, None)
     if earlier is not None:
         earlier.close()
-    recovered = socket.socket(fileno=descriptor)
+    try:
+        recovered = socket.socket(fileno=descriptor)
+    except OSError as error:
+        os.close(descriptor)
+        log.warning("descriptor.dropped", name=name, reason=f"it is no socket: {error.strerror}")
+        return
     recovered.setblocking(False)
     found[name] = recovered

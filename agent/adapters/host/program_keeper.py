@@ -9,15 +9,13 @@ from typing import Protocol
 
 import structlog
 
-from agent.adapters.host.keeper_link import KeeperLink, KeeperLost
+from agent.adapters.host.keeper_link import SOCKET, KeeperLink, KeeperLost
 from agent.model.errors import CannotStart, RuntimeUnavailable, StepError
 from agent.ports.health import HealthReports
 
 log = structlog.get_logger()
 
 COMPONENT = "socket keeper"
-SOCKET = "socket"
-"""The keeper's door, in its directory."""
 
 FIRST_RETRY, LONGEST_RETRY = 0.25, 30.0
 LOOK_SECONDS = 30.0

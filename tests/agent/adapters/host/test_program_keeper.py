@@ -9,11 +9,12 @@ import time
 
 import pytest
 
+from agent.adapters.host.keeper_link import end_keeper
 from agent.adapters.host.program_keeper import COMPONENT, ProgramKeeper
 from agent.endpoints.health import HealthBoard
 from agent.model.errors import RuntimeUnavailable
 from tests.fakes.clock import FakeClock
-from tests.pause.keeping import RunningKeeper
+from tests.pause.keeping import RunningKeeper, ask
 
 pytestmark = pytest.mark.integration
 
@@ -225,6 +226,28 @@ async def test_a_keeper_that_does_not_answer_is_given_up_and_its_sockets_are_let
 async def test_when_nothing_can_end_a_stuck_keeper_the_agent_goes_on(processes, board, listening):
     processes.is_away = True
     assert await a_keeper(processes, board).forget("a")
+
+
+async def test_a_keeper_that_is_not_chosen_any_more_is_ended(processes, board, listening):
+    async with running(a_keeper(processes, board)) as keeper:
+        await keeper.keep("a", listening)
+        await eventually(lambda: "a" in keeper._given)
+    path = processes.place / "keep/socket"
+    end_keeper(path)
+    assert processes.keepers[0].process.wait(5) == 0
+    end_keeper(path)  # nobody is there any more: fine
+
+
+async def test_what_is_no_socket_is_not_recovered(processes, board, listening):
+    await processes.ensure_made()
+    reading, writing = os.pipe()
+    with processes.keepers[0].connect() as connected:
+        socket.send_fds(connected, [b"Kpipe"], [reading])
+        assert connected.recv(300) == b"K"
+        assert ask(connected, b"Ka", listening) == b"K"
+    os.close(reading)
+    os.close(writing)
+    assert await what_is_kept(processes, board) == {"a": inode(listening)}
 
 
 async def test_a_door_in_a_deep_directory_is_found(tmp_path, board, listening):
