@@ -21,6 +21,8 @@ MOUNTS = (
 PRIVILEGED = ("--privileged",)
 NAMESPACES = ("--net=host", "--pid=host")
 
+PLUGINS_INSIDE = "/usr/lib/berth/cni"
+
 ALTERED = Path(__file__).with_name("altered.py")
 _ALTERED_INSIDE = "/altered.py"
 _PYTHON_INSIDE = "/usr/lib/berth/venv/bin/python3"

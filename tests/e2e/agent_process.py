@@ -16,7 +16,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from tests.e2e.agent_container import ALTERED, AgentContainer
+from tests.e2e.agent_container import ALTERED, NAME, PLUGINS_INSIDE, AgentContainer, docker
 
 TREE = Path(__file__).resolve().parents[2]
 BIN = TREE / ".venv/bin"
@@ -296,6 +296,14 @@ class Agent:
         """What ``berth ...`` prints. It must end with 0."""
         done = self.command(str(BIN / "berth"), *words)
         assert done.returncode == 0, (words, done.returncode, done.stdout, done.stderr)
+        return done.stdout
+
+    def plugin(self, name: str, *words: str) -> str:
+        """What one of its CNI plugins prints."""
+        if self.in_container:
+            return docker("exec", NAME, f"{PLUGINS_INSIDE}/{name}", *words)
+        done = self.command(str(TREE / "build/cni" / name), *words)
+        assert done.returncode == 0, done
         return done.stdout
 
     def aws_environment(self) -> dict[str, str]:

@@ -11,11 +11,26 @@ import pytest
 from docker import APIClient
 from docker.errors import ImageNotFound
 
-from tests.e2e.agent_process import TREE, Agent, Untrue, eventually
+from tests.e2e.agent_process import IS_IN_CONTAINER, TREE, Agent, Untrue, eventually
 from tests.e2e.inside import Containers
 from tests.e2e.surroundings import Baseline, Things, everything, remains_of_tasks, sweep, tidy
 
 MakeAgent = Callable[..., Agent]
+
+NOT_IN_A_CONTAINER = {
+    "test_without_docker_the_agent_stays_says_so_and_runs_its_tasks_when_docker_appears": (
+        "the Docker that has started the agent's container is there; without its socket the container is "
+        "started wrongly, and says so (tests/deploy/test_start_without.py)"
+    ),
+}
+"""Every test that is left out when the agent is in its container, and why."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what makes no sense in a container."""
+    for item in items:
+        if IS_IN_CONTAINER and (why := NOT_IN_A_CONTAINER.get(item.name)):
+            item.add_marker(pytest.mark.skip(reason=why))
 
 
 @pytest.fixture(scope="session")

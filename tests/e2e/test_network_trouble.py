@@ -1,6 +1,7 @@
 """Plugins that fail, addresses that run out, an interface that never comes: each is named, quickly, and cleaned up."""
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from ipaddress import ip_network
@@ -13,7 +14,7 @@ from tests.e2e.task_definitions import a_definition
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
-REAL = TREE / "build/cni"
+BUILT = TREE / "build/cni"
 # each plugin is called as a process of its own, from a directory that tests may spoil
 SETTINGS = {
     "ECS_CNI_PLUGINS_PATH": "{place}/cni",
@@ -25,9 +26,9 @@ WEB = a_definition("web", {"name": "web"})
 
 
 def prepare(place: Path) -> None:
-    (place / "cni").mkdir()
-    for plugin in REAL.iterdir():
-        (place / "cni" / plugin.name).symlink_to(plugin)
+    # copies, because an agent in a container sees this place, and not the tree
+    shutil.copytree(BUILT, place / "cni")
+    shutil.copytree(BUILT, place / "real")
 
 
 @pytest.fixture
@@ -35,18 +36,20 @@ def plugins(agent: Agent) -> Iterator[Path]:
     """The directory of the plugins; a test may replace one of them."""
     directory = agent.place / "cni"
     yield directory
-    for plugin in REAL.iterdir():
-        restored = directory / plugin.name
-        restored.unlink(missing_ok=True)
-        restored.symlink_to(plugin)
+    for plugin in BUILT.iterdir():
+        _restore(directory / plugin.name)
+
+
+def _restore(plugin: Path) -> None:
+    plugin.unlink(missing_ok=True)
+    shutil.copy(BUILT / plugin.name, plugin)
 
 
 def _on_add(plugin: Path, does: str) -> None:
     """Let the plugin do something else on ADD; all else is done by the real one."""
+    real = plugin.parent.parent / "real" / plugin.name
     plugin.unlink()
-    plugin.write_text(
-        f'#!/bin/sh\nif [ "$CNI_COMMAND" = ADD ]; then\n{does}\nfi\nexec {REAL / plugin.name} "$@"\n'
-    )
+    plugin.write_text(f'#!/bin/sh\nif [ "$CNI_COMMAND" = ADD ]; then\n{does}\nfi\nexec {real} "$@"\n')
     plugin.chmod(0o755)
 
 
@@ -98,15 +101,14 @@ def test_a_plugin_that_is_missing_is_named_and_so_is_what_to_do(agent: Agent, pl
     said = eventually("the failure is told", reason, seconds=10)
     assert "ecs-bridge" in said
     assert str(plugins) in said
-    (plugins / "ecs-bridge").symlink_to(REAL / "ecs-bridge")
+    _restore(plugins / "ecs-bridge")
     assert agent.stopped(arn, seconds=30).reason == said
 
 
 def test_a_task_runs_when_the_plugin_is_well_again(agent: Agent, plugins: Path) -> None:
     _on_add(plugins / "ecs-eni", "cat >/dev/null; exit 1")
     _refused_because(agent, "ecs-eni")
-    (plugins / "ecs-eni").unlink()
-    (plugins / "ecs-eni").symlink_to(REAL / "ecs-eni")
+    _restore(plugins / "ecs-eni")
 
     agent.started(WEB)
 

@@ -5,10 +5,9 @@ import time
 
 import pytest
 
-from tests.e2e.agent_process import TREE
 from tests.e2e.ecs.cluster import READS_CREDENTIALS, Cluster, EcsAgent, a_task, web
 from tests.e2e.ecs.conftest import MakeEcsAgent, connected
-from tests.e2e.inside import Containers, command, parsed
+from tests.e2e.inside import Containers, parsed
 from tests.fakes.ecs.imds import SPOT_ACTION
 from tests.fakes.ecs.records import Call
 from tests.fakes.ecs.replay import example, same_shape
@@ -44,7 +43,7 @@ def test_an_agent_registers_with_what_is_true_of_its_machine(
     for name in ("task-eni", "container-ordering", "container-health-check", "full-sync"):
         assert f"ecs.capability.{name}" in attributes
     assert "com.amazonaws.ecs.capability.task-iam-role" in attributes
-    plugin = json.loads(command(str(TREE / "build/cni/ecs-eni"), "--version").text)
+    plugin = json.loads(agent.plugin("ecs-eni", "--version"))
     assert attributes["ecs.capability.cni-plugin-version"] == f"{plugin['gitShortHash']}-{plugin['version']}"
     assert json.loads(sent.body["instanceIdentityDocument"])["instanceId"] == own_cluster.metadata.instance_id
     assert sent.body["instanceIdentityDocumentSignature"]
