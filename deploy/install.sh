@@ -77,7 +77,13 @@ install_program() {
     say "the agent"
     # What an older version had and this one has not would still be found.
     rm -rf "$to$lib"/venv/lib/python3*/site-packages/agent
-    (cd "$root" && "$python" -m deploy.image.contents --install "$to$lib")
+    packages=$(echo "$to$lib"/venv/lib/python3*/site-packages)
+    cp -R "$root/agent" "$packages/agent"
+    cp "$root/LICENSE" "$packages/LICENSE"
+    find "$packages/agent" -name __pycache__ -prune -exec rm -rf {} +
+    # So that no start does it. The modules say where they will be, not where they are built.
+    "$to$lib/venv/bin/python3" -m compileall -q -s "$to" "$packages"
+    put 644 "$root/deploy/image/start.py" "$lib/start.py"
     printf '#!/bin/sh\nexec %s/venv/bin/python3 -I %s/start.py "$@"\n' "$lib" "$lib" >"$work/berth"
     put 755 "$work/berth" /usr/bin/berth
     say "the CNI plugins"
