@@ -82,6 +82,7 @@ def build(options: argparse.Namespace) -> None:
     # Only the base made here has its packages beside it.
     network = "none" if base == BASE_TAG and not options.from_registries else "host"
     docker, has_buildkit = choose_builder()
+    before = _run("docker", "image", "inspect", "--format", "{{.Id}}", options.tag).stdout.strip()
     with _timed("the image"), _context(is_bare=options.from_registries) as context:
         done = _run(
             *(docker, "build", "--network", network, "--tag", options.tag, *words, str(context)),
@@ -89,8 +90,20 @@ def build(options: argparse.Namespace) -> None:
         )
     if done.returncode != 0:
         raise ImageError(f"docker build failed:\n{(done.stdout + done.stderr)[-6000:]}")
+    _remove_unnamed(before)
     size = int(_said("docker", "image", "inspect", "--format", "{{.Size}}", options.tag))
     print(f"image: {options.tag} {size / 1e6:.0f} MB, version {__version__}, revision {given['REVISION']}")
+
+
+def _remove_unnamed(image: str) -> None:
+    """Remove an image that has lost its name to the new one, unless a container still runs from it."""
+    left = _run("docker", "image", "inspect", "--format", "{{len .RepoTags}}", image) if image else None
+    if (
+        left is not None
+        and left.stdout.strip() == "0"
+        and _run("docker", "image", "rm", image).returncode != 0
+    ):
+        print(f"image: the one before, {image[:19]}, is still in use and stays")
 
 
 def fetch_wheels(folder: Path) -> None:

@@ -184,3 +184,24 @@ def test_the_launcher_compiles_without_a_warning_for_each_architecture(tmp_path:
 
     assert done.stderr == ""
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize(("names", "is_removed"), [("0", True), ("1", False)])
+def test_the_image_before_goes_when_it_has_no_other_name(
+    commands: Path, names: str, is_removed: bool
+) -> None:
+    a_command(commands, "docker", f'test "$2" = rm || echo {names}')
+
+    build._remove_unnamed("sha256:abc")
+
+    assert ("docker image rm sha256:abc" in calls(commands)) is is_removed
+
+
+def test_an_image_before_that_is_in_use_is_named_and_stays(
+    commands: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_command(commands, "docker", 'test "$2" = rm && exit 1; echo 0')
+
+    build._remove_unnamed("sha256:abc")
+
+    assert "sha256:abc, is still in use" in capsys.readouterr().out
