@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -250,3 +251,27 @@ def test_the_doctor_finds_a_machine_with_a_running_agent_well(agent: Agent) -> N
     ):
         assert found[name][0] == "ok", (name, found[name])
     assert "refused in all" in found["imds-exposure"][1]
+
+
+def test_tasks_that_come_and_go_meanwhile_are_never_taken_for_leaks(agent: Agent) -> None:
+    stays = agent.started(a_definition("web", {"name": "web"}))
+    is_over = threading.Event()
+    told: list[dict[str, Any]] = []
+
+    def look() -> None:
+        while not is_over.is_set():
+            told.append(_told(agent, "leaks", "--fix")[1])
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for _ in range(3):
+            arns = [each.arn for each in agent.started_copies(a_definition("web", {"name": "web"}), 3)]
+            agent.stop_tasks(arns)
+            agent.all_stopped(arns)
+    finally:
+        is_over.set()
+        looking.join(60)
+    assert told
+    assert [each for each in told if each["removed"] or each["left"] or each["unseen"]] == []
+    assert agent.described([stays.arn])[0].status == "RUNNING"
