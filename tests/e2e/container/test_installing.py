@@ -82,3 +82,22 @@ def test_it_ends_within_the_time_that_docker_gives_it(installed: InstalledAgent)
     began = time.monotonic()
     assert installed.stop() == 0
     assert time.monotonic() - began < 8, "docker stop would have killed it after ten seconds"
+
+
+@pytest.mark.parametrize(
+    ("forgotten", "named"),
+    [
+        ("/run/netns:/run/netns:shared", "add -v /run/netns:/run/netns:shared"),
+        ("/var/run/docker.sock:/var/run/docker.sock", "docker.sock"),
+        ("--privileged", "add --privileged or --cap-add=SYS_ADMIN"),
+    ],
+)
+def test_what_was_forgotten_is_named_and_a_restart_policy_is_told_that_it_does_not_help(
+    installed: InstalledAgent, forgotten: str, named: str
+) -> None:
+    installed.rights = [each for each in installed.rights if each != forgotten]
+    installed.mounts = [each for each in installed.mounts if each != forgotten]
+
+    assert installed.ends() == 5
+    assert named in installed.words()
+    assert "Traceback" not in installed.words()
