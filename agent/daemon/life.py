@@ -21,7 +21,7 @@ from agent.daemon.license import license_text
 from agent.daemon.parts import Parts, build
 from agent.daemon.state import state_of
 from agent.daemon.surroundings import check_surroundings
-from agent.daemon.watchdog import Watchdog
+from agent.daemon.watchdog import Watchdog, dump_stacks
 from agent.daemon.watched import Watched, status_text, watched_by
 from agent.endpoints.audit import AuditLog
 from agent.endpoints.credentials import credentials_application
@@ -256,11 +256,15 @@ async def _served(site: Site) -> AsyncIterator[None]:
 
 
 def _signals() -> asyncio.Event:
-    """Set when this process is told to stop. From now on that ends it in order, whatever it is doing."""
+    """Set when this process is told to stop. From now on that ends it in order, whatever it is doing.
+
+    SIGUSR1 logs where everything stands, and changes nothing (ecs-protocol 0.2).
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGUSR1, dump_stacks, loop)
     return stop
 
 

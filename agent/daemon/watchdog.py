@@ -90,9 +90,14 @@ class Watchdog:
         self._end(STALLED)
 
 
+def dump_stacks(loop: asyncio.AbstractEventLoop) -> None:
+    """Log where every thread is, this one excepted, and what every asyncio task of ``loop`` waits for."""
+    log.critical("stacks.dumped", threads=_stacks()[-_LONGEST_TRACE:], tasks=_tasks(loop)[-_LONGEST_TRACE:])
+
+
 def _say(late: tuple[Late, ...], loop: asyncio.AbstractEventLoop) -> None:
     log.critical("agent.stalled", reason=sentence(late), exit_code=STALLED)
-    log.critical("stacks.dumped", threads=_stacks()[-_LONGEST_TRACE:], tasks=_tasks(loop)[-_LONGEST_TRACE:])
+    dump_stacks(loop)
     sys.stderr.flush()
     logs.close()
 

@@ -190,3 +190,16 @@ def test_an_end_that_no_start_can_mend_is_not_started_again(
     assert supervisor.exit_codes == [FINAL]
     assert not agent.is_running
     assert supervisor.said("READY=1") == []
+
+
+def test_sigusr1_logs_where_everything_stands_and_changes_nothing(make_agent: MakeAgent) -> None:
+    agent = make_agent()
+    agent.start()
+    agent.started(a_definition("asked", SLEEPS))
+    assert agent.process is not None
+    agent.process.send_signal(signal.SIGUSR1)
+    (dumped,) = eventually("it is logged", lambda: agent.said("stacks.dumped"), seconds=10)
+    assert "task " in dumped["tasks"]
+    assert "watchdog" in dumped["threads"]
+    assert agent.is_running
+    assert agent.impaired() == {}
