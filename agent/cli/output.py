@@ -21,12 +21,24 @@ _COLOURS |= dict.fromkeys(
         "DEACTIVATING",
         "STOPPING",
         "warning",
+        "WARNING",
         "warn",
     ),
     _YELLOW,
 )
 _COLOURS |= dict.fromkeys(
-    ("STOPPED", "UNHEALTHY", "IMPAIRED", "disconnected", "error", "critical", "crit"), _RED
+    (
+        "STOPPED",
+        "UNHEALTHY",
+        "IMPAIRED",
+        "PROBLEM",
+        "TIMED OUT",
+        "disconnected",
+        "error",
+        "critical",
+        "crit",
+    ),
+    _RED,
 )
 _WHOLE = frozenset({"STATUS", "HEALTH", "ADDRESS", "AGE", "EXIT", "COUNT", "KIND"})
 """Columns that are never cut."""

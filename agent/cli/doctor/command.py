@@ -1,7 +1,7 @@
 """``berth doctor``: which checks, what they say, and which of their fixes are applied."""
 
 import argparse
-import os
+import shutil
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -173,9 +173,6 @@ def _print(answers: Sequence[Answered]) -> None:
 
 
 def _folded(text: str, indent: str) -> str:
-    try:
-        width = os.get_terminal_size().columns
-    except OSError:
-        width = _WIDTH
+    width = shutil.get_terminal_size((_WIDTH, 24)).columns
     lines = textwrap.wrap(text, max(40, width - len(indent)), break_long_words=False, break_on_hyphens=False)
     return "\n".join(indent + line for line in lines) or indent
