@@ -1,23 +1,38 @@
-"""``python -m tests.benchmarks [NAME...]``: measures, prints one table, and writes ``build/bench.json``."""
+"""``python -m tests.benchmarks [--agent container] [NAME...]``: measures, prints one table, writes ``build/bench.json``.
 
+With ``--agent container`` the agent is in its image; the file is then ``build/bench-container.json``. Where Docker
+cannot start that image with all privileges, use ``python -m tests.machine``.
+"""
+
+import argparse
 import importlib
+import os
 import signal
 import sys
 
 from tests.benchmarks.figures import Figure, table, write
-from tests.benchmarks.stage import TREE, Unmeasurable
+from tests.benchmarks.stage import IN_CONTAINER, TREE, Unmeasurable
 
 ALL = ("plugins", "launch", "bursts", "footprint", "restarts", "ecs")
-MORE = ("trace", "ecs_short", "ecs_trace")
-"""Only on demand: they print tables of their own, where the time goes or what a few rounds say, not figures."""
+MORE = ("starts", "trace", "ecs_short", "ecs_trace")
+"""Only on demand: what concerns one question only; some print tables of their own and no figures."""
 
 
-def main(chosen: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Run the chosen benchmarks, or all. The exit code: 1 if one could not be done."""
-    unknown = set(chosen) - {*ALL, *MORE}
-    if unknown:
-        print(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join((*ALL, *MORE))}", file=sys.stderr)
-        return 2
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join((*ALL, *MORE))}")
+    parser.add_argument(
+        "--agent", choices=("process", "container"), default="process", help="how it is started"
+    )
+    options = parser.parse_args(arguments)
+    chosen: list[str] = options.names
+    if unknown := set(chosen) - {*ALL, *MORE}:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join((*ALL, *MORE))}")
+    file = "bench.json"
+    if options.agent == "container":
+        os.environ[IN_CONTAINER] = "true"
+        file = "bench-container.json"
     figures: list[Figure] = []
     failed = False
     for name in chosen or ALL:
@@ -29,7 +44,7 @@ def main(chosen: list[str]) -> int:
             failed = True
     if figures:
         print(table(figures))
-        write(TREE / "build/bench.json", figures)
+        write(TREE / "build" / file, figures)
     return 1 if failed else 0
 
 

@@ -23,14 +23,19 @@ from botocore.credentials import Credentials
 from docker import APIClient
 
 from agent import logs
+from agent.adapters.docker.keeper import KEEPER_LABEL
 from agent.adapters.host.plumbing import HostPlumbing
 from agent.adapters.host.rules import FirewallPlan
 from agent.adapters.local.vpc.plan import default_plan
 from agent.adapters.local.vpc.vpc import DEFAULT_NAMESPACE, SimulatedVpc
+from tests.e2e.agent_container import AgentContainer
 
 TREE = Path(__file__).resolve().parents[2]
 LOG = TREE / "build/bench-agent.log"
 """Of the agent that was measured last. It stays, for those who wonder about a figure."""
+
+IN_CONTAINER = "BERTH_BENCH_AGENT_IN_CONTAINER"
+"""Set, the agent is in its image, started by ``docker run`` as its documents say."""
 
 METADATA = "http://127.0.0.1:51678/v1/metadata"
 API = ("127.0.0.1", 51670)
@@ -58,12 +63,14 @@ class AgentOnStage(ABC):
         self.directory = directory
         self.docker = APIClient()
         self._settings = settings
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | AgentContainer | None = None
 
     # -- its life ------------------------------------------------------------------------------
 
     def launch(self) -> float:
         """Start its process and do not wait; when that was, by the monotonic clock."""
+        if os.environ.get(IN_CONTAINER):
+            return self._launch_container()
         environment = {
             "PATH": f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "BERTH_ENV_FILE": "/dev/null",
@@ -85,6 +92,19 @@ class AgentOnStage(ABC):
                 env=environment,
                 cwd="/",
             )
+        return began
+
+    def _launch_container(self) -> float:
+        settings = {
+            "ECS_DATADIR": str(self.directory / "data"),
+            "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION": "1s",
+            "BERTH_LOG_CONSOLE": "json",
+            **self._settings,
+        }
+        env_file = self.directory / "agent.env"
+        env_file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+        began = time.monotonic()
+        self._process = AgentContainer(self.directory, env_file, LOG, {})
         return began
 
     def start(self) -> float:
@@ -118,13 +138,13 @@ class AgentOnStage(ABC):
                 self._process.wait(20)
             except subprocess.TimeoutExpired:
                 self._process.kill()
-                self._process.wait()
+                self._process.wait(10)
             self._process = None
 
     def remove(self) -> None:
         """Leave nothing behind, whatever has happened."""
         self.stop()
-        for name in self.containers():
+        for name in (*self.containers(), *self._keepers()):
             self.docker.remove_container(name, force=True, v=True)
         self.remove_network()
         for group in self._groups():
@@ -192,6 +212,10 @@ class AgentOnStage(ABC):
     def containers(self) -> list[str]:
         """The Docker ids of its containers."""
         label = f"com.amazonaws.ecs.cluster={self.cluster}"
+        return [each["Id"] for each in self.docker.containers(all=True, filters={"label": label})]
+
+    def _keepers(self) -> list[str]:
+        label = f"{KEEPER_LABEL}={self.directory / 'data/keeper'}"
         return [each["Id"] for each in self.docker.containers(all=True, filters={"label": label})]
 
     def _groups(self) -> list[Path]:
