@@ -17,6 +17,7 @@ SOCKET = "/run/docker.sock"
 DOCKER_LOG = Path("/run/dockerd.log")
 ADDRESS = "192.0.2.10/24"
 GATEWAY = "192.0.2.1"
+LINKS = 2
 SECONDS = 30.0
 
 
@@ -74,6 +75,21 @@ def _make_network() -> None:
     _do("ip", "link", "set", "eth0", "up")
     _do("ip", "address", "add", ADDRESS, "dev", "eth0")
     _do("ip", "route", "add", "default", "via", GATEWAY)
+    _await_ipv6()
+
+
+def _await_ipv6() -> None:
+    """The kernel gives each link an address of its own by and by; tests compare before and after."""
+    if not Path("/proc/net/if_inet6").exists():
+        return  # a kernel without IPv6
+    until = time.monotonic() + SECONDS
+    while True:
+        shown = _said("ip", "-6", "-oneline", "address", "show", "scope", "link")
+        if len(shown.splitlines()) >= LINKS and "tentative" not in shown:
+            return
+        if time.monotonic() > until:
+            sys.exit(f"the machine's links have no IPv6 addresses of their own:\n{shown}")
+        time.sleep(0.05)
 
 
 def _start_docker() -> None:
@@ -104,6 +120,10 @@ def _docker_answers() -> bool:
 
 def _do(*command: str) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def _said(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 if __name__ == "__main__":
