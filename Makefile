@@ -128,7 +128,7 @@ docs-check: venv ## are the generated pages current
 
 .PHONY: unit
 unit: venv ## the tests that need neither root nor Docker
-	@$(PYTEST) -q -m "not integration and not e2e"
+	@$(PYTEST) -q -n auto -m "not integration and not e2e"
 
 .PHONY: check
 check: format-check lint types imports docs-check unit ## all of the above: run it before every commit
@@ -136,12 +136,12 @@ check: format-check lint types imports docs-check unit ## all of the above: run 
 # Podman is a caller of the CNI plugins that others wrote, and the registry is one that others wrote: without
 # them a few tests are skipped, and say so.
 .PHONY: test
-test: check build docker demo-images ## check, and then integration and end to end on real Docker
+test: check build docker demo-images image ## check, and then integration and end to end on real Docker, twice
 	@sh deploy/packages.sh systemd || echo "test: systemd cannot be installed here, its units are not verified"
 	@sh deploy/packages.sh podman containernetworking-plugins \
 	    || echo "test: podman cannot be installed here, its test is left out"
 	@sh deploy/registry.sh || echo "test: no image registry can be had here, its tests are left out"
-	@$(PYTEST) -q -m "integration or e2e"
+	@$(RUN) -m tests.both
 
 .PHONY: bench
 bench: venv build docker demo-images ## measure: a table, and build/bench.json

@@ -12,13 +12,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.machine.outside import TREE
 
 IMAGE = "berth/agent"
 FOLDER = TREE / "build/tests"
-OUTPUT = FOLDER / "container.log"
 DEMO = [TREE / f"build/demo/demo-{name}.tar" for name in ("web", "api", "job")]
 LIMIT_SECONDS = 2400.0
 """For each of them; far more than it takes."""
@@ -33,43 +34,52 @@ def main() -> int:
     FOLDER.mkdir(parents=True, exist_ok=True)
     archive = FOLDER / "agent.tar"
     subprocess.run(["docker", "save", "--output", str(archive), IMAGE], check=True)
-    with OUTPUT.open("wb") as output:
-        there = subprocess.Popen(
-            _in_a_machine([archive, *DEMO]),
-            cwd=TREE, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
-        )  # fmt: skip
-    here = subprocess.Popen(
-        [sys.executable, "-m", "pytest", "-q", "-m", "integration or e2e"],
-        cwd=TREE, stdin=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+    here = [sys.executable, "-m", "pytest", "-q", "-m", "integration or e2e"]
     try:
-        return _wait(here, there)
+        return side_by_side(here, _in_a_machine([archive, *DEMO]), FOLDER / "container.log")
     finally:
-        # pytest takes down what it has set up when it is interrupted; the machine is simply gone
-        _end(there, signal.SIGTERM)
-        _end(here, signal.SIGINT)
         archive.unlink(missing_ok=True)
 
 
-def _wait(here: subprocess.Popen[bytes], there: subprocess.Popen[bytes]) -> int:
+def side_by_side(
+    here: Sequence[str], there: Sequence[str], output: Path, *, limit: float = LIMIT_SECONDS
+) -> int:
+    """Run both commands; the exit code of the first that fails. ``output``: what the second one says."""
+    with ExitStack() as ends, output.open("wb") as file:
+        second = subprocess.Popen(
+            there, cwd=TREE, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+        )
+        # the machine is simply gone; pytest takes down what it has set up when it is interrupted
+        ends.callback(_end, second, signal.SIGTERM)
+        first = subprocess.Popen(here, cwd=TREE, stdin=subprocess.DEVNULL, start_new_session=True)
+        ends.callback(_end, first, signal.SIGINT)
+        return _wait(first, second, output, limit)
+
+
+def _wait(first: subprocess.Popen[bytes], second: subprocess.Popen[bytes], output: Path, limit: float) -> int:
     began = time.monotonic()
-    told = False
-    while here.poll() is None or there.poll() is None:
-        if there.poll() is not None and not told:
-            _tell(there.returncode, time.monotonic() - began)
-            told = True
-        failed = [each.returncode for each in (here, there) if each.poll()]
-        if failed:
-            if not there.returncode:
-                print(f"\ntests: the run in the container is ended; it has said: {OUTPUT}", flush=True)
-            return _code(failed[0])
-        if time.monotonic() - began > LIMIT_SECONDS:
-            print(f"tests: not within {LIMIT_SECONDS:g} s; so far in the container:\n{_output()}", flush=True)
+    is_told = False
+    while True:
+        # in this order: when both have ended, both are told
+        if second.poll() is not None and not is_told:
+            _tell(second.returncode, time.monotonic() - began, output)
+            is_told = True
+        if second.poll():
+            return _code(second.returncode)
+        if first.poll():
+            if not is_told:
+                print(
+                    f"\ntests: the run in the container is ended, too; what it has said: {output}", flush=True
+                )
+            return _code(first.returncode)
+        if first.poll() is not None and is_told:
+            return 0
+        if time.monotonic() - began > limit:
+            print(
+                f"\ntests: not within {limit:g} s; the container's run so far:\n{_text(output)}", flush=True
+            )
             return 1
-        time.sleep(0.2)
-    if not told:
-        _tell(there.returncode, time.monotonic() - began)
-    return _code(here.returncode) or _code(there.returncode)
+        time.sleep(0.1)
 
 
 def _in_a_machine(archives: list[Path]) -> list[str]:
@@ -82,16 +92,17 @@ def _in_a_machine(archives: list[Path]) -> list[str]:
     return [*limited, *machine, "--", "env", "BERTH_E2E_AGENT=container", *tests]
 
 
-def _tell(code: int, seconds: float) -> None:
+def _tell(code: int, seconds: float, output: Path) -> None:
+    text = _text(output)
     if code:
-        print(f"\ntests: the run with the agent in its container ended with {code}:\n{_output()}", flush=True)
+        print(f"\ntests: the run with the agent in its container ended with {code}:\n{text}", flush=True)
     else:
-        summary = _output().strip().rpartition("\n")[2]
-        print(f"\ntests: with the agent in its container: {summary}, after {seconds:.0f} s", flush=True)
+        summary = text.strip().rpartition("\n")[2]
+        print(f"\ntests: with the agent in its container: {summary}; after {seconds:.0f} s", flush=True)
 
 
-def _output() -> str:
-    return OUTPUT.read_text(errors="replace")
+def _text(output: Path) -> str:
+    return output.read_text(errors="replace")
 
 
 def _code(returned: int) -> int:

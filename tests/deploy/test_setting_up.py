@@ -213,11 +213,12 @@ def test_make_alone_explains_every_target() -> None:
     assert explained == set(expected.split())
 
 
-def test_the_integration_run_comes_last_so_that_its_summary_is_what_one_sees() -> None:
+def test_the_runs_on_real_docker_come_last_so_that_their_summaries_are_what_one_sees() -> None:
     done = subprocess.run(["make", "-C", ROOT, "-n", "test"], capture_output=True, text=True, check=True)
 
     steps = [line for line in done.stdout.splitlines() if not line.startswith("make")]
-    assert steps[-1] == '.venv/bin/python -m pytest -q -m "integration or e2e"'
+    assert steps[-1] == ".venv/bin/python -m tests.both"
+    assert any("deploy.image.build" in line for line in steps)
     assert any("not integration and not e2e" in line for line in steps)
     assert [line for line in (ROOT / ".ci/run").read_text().splitlines() if line][
         -1

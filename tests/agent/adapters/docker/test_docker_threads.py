@@ -151,6 +151,8 @@ async def test_turns_of_one_name_follow_each_other_and_of_two_names_do_not(pool,
         await asyncio.sleep(0.01)
         group.create_task(take("a", "second", wait=False))
         group.create_task(take("b", "other", wait=False))
+        while not order:
+            await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)
         assert order == ["other"]
         assert turns.is_busy("a")
