@@ -97,12 +97,7 @@ install_program() {
         command -v gcc >/dev/null 2>&1 || fail "there is no build/pause and no gcc to make it; run: make pause"
         (cd "$root" && "$python" -m pause.build --output "$to$lib/pause") >/dev/null
     fi
-    page=$root/build/man/berth.1
-    if [ -f "$page" ]; then
-        put 644 "$page" /usr/share/man/man1/berth.1
-    else
-        say "no man page: build/man/berth.1 was not built"
-    fi
+    put 644 "$root/docs/man/berth.1" /usr/share/man/man1/berth.1
 }
 
 install_unit() {

@@ -115,6 +115,8 @@ def test_the_whole_program_is_installed_runs_and_is_brought_up_to_date_in_place(
         "usr/lib/berth/cni/ecs-bridge",
         "usr/lib/berth/cni/ecs-plugin-host",
         "usr/lib/berth/pause/pause-amd64.tar",
+        "usr/lib/berth/pause/keeper-amd64.tar",
+        "usr/share/man/man1/berth.1",
     } <= installed
     # as it will run; only the place is another one
     said = subprocess.run(
