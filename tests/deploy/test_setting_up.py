@@ -207,7 +207,7 @@ def test_make_alone_explains_every_target() -> None:
 
     explained = {line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")}
     expected = (
-        "help venv docker build plugins pause demo-images format lint types imports docs docs-check unit check "
+        "help venv docker build plugins pause image demo-images format lint types imports docs docs-check unit check "
         "test bench demo demo-down run clean"
     )
     assert explained == set(expected.split())
