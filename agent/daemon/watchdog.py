@@ -77,11 +77,16 @@ class Watchdog:
         return self._progress.late(self._limit) if self._limit else ()
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        while not self._stop.wait(TICK):
-            late = self.look()
-            if late:
-                self._give_up(late, loop)
-                return
+        try:
+            while not self._stop.wait(TICK):
+                late = self.look()
+                if late:
+                    self._give_up(late, loop)
+                    return
+        except Exception:
+            # An agent that nobody watches looks well for ever: time stands still, and no loop is ever late.
+            log.exception("watchdog.failed", exit_code=STALLED)
+            self._end(STALLED)
 
     def _give_up(self, late: tuple[Late, ...], loop: asyncio.AbstractEventLoop) -> None:
         words = threading.Thread(target=_say, args=(late, loop), name="last-words", daemon=True)

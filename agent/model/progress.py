@@ -78,15 +78,21 @@ class Progress:
     def late(self, patience: float) -> tuple[Late, ...]:
         """The loops that are overdue for more than ``patience`` seconds, the worst first."""
         now = self.time
-        # one copy in one step: other threads may add and remove loops meanwhile
-        found = [(loop.name, loop.due) for loop in tuple(self._loops)]
+        found = [(loop.name, loop.due) for loop in self._now()]
         late = [Late(name, now - due) for name, due in found if due is not None and now - due > patience]
         return tuple(sorted(late, key=lambda each: (-each.overdue, each.name)))
 
     @property
     def names(self) -> tuple[str, ...]:
         """The loops that are watched now, in the order in which they began."""
-        return tuple(loop.name for loop in tuple(self._loops))
+        return tuple(loop.name for loop in self._now())
+
+    def _now(self) -> tuple[Loop, ...]:
+        while True:
+            try:
+                return tuple(self._loops)
+            except RuntimeError:  # another thread has added or removed one in the middle of it
+                continue
 
 
 def sentence(late: tuple[Late, ...]) -> str:

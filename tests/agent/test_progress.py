@@ -1,8 +1,10 @@
 """Whether loops get on, with a time that the test moves."""
 
+from collections.abc import Iterator
+
 import pytest
 
-from agent.model.progress import Late, Progress, sentence
+from agent.model.progress import Late, Loop, Progress, sentence
 
 
 def test_a_loop_that_beats_is_never_late() -> None:
@@ -109,3 +111,21 @@ def test_the_sentence_names_the_worst_first_and_does_not_name_a_thousand() -> No
             assert sentence(progress.late(5.0)) == "no progress in older (for 50 s), younger (for 40 s)"
     late = tuple(Late(f"task {number}", 60.0) for number in range(1000))
     assert sentence(late).endswith("task 4 (for 60 s) and 995 more")
+
+
+class Changing(dict[Loop, None]):
+    """Changes while the first look goes through it, as another thread may make it."""
+
+    def __iter__(self) -> Iterator[Loop]:
+        for loop in super().__iter__():
+            if len(self) == 1:
+                self[Loop("came in between", loop._progress)] = None
+            yield loop
+
+
+def test_a_loop_that_begins_in_the_middle_of_a_look_does_not_end_the_looking() -> None:
+    progress = Progress()
+    progress._loops = Changing()
+    with progress.watched("stuck"):
+        progress.tick(10.0, 10.0)
+        assert progress.late(5.0) == (Late("stuck", 10.0),)

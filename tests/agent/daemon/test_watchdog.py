@@ -1,7 +1,9 @@
 """The watchdog in real processes: it ends those that do not get on, and no others."""
 
+import asyncio
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -115,3 +117,14 @@ def test_a_limit_of_nothing_ends_nothing_and_time_moves_on(clock: Clock) -> None
         for clock.time in range(1, 1000):
             assert watchdog.look() == ()
         assert [each.name for each in progress.late(30.0)] == ["stuck"]
+
+
+class Broken(Progress):
+    def tick(self, elapsed: float, most: float) -> None:
+        raise ZeroDivisionError
+
+
+async def test_a_watchdog_that_fails_itself_ends_the_process_instead_of_watching_no_more() -> None:
+    ended: queue.SimpleQueue[int] = queue.SimpleQueue()
+    with Watchdog(Broken(), 120.0, end=ended.put).watching():
+        assert await asyncio.to_thread(ended.get, timeout=10) == STALLED
