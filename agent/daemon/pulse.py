@@ -72,6 +72,8 @@ class Pulse:
         if late or self._was_late:
             self._health.report(COMPONENT, sentence(late) if late else None)
         self._was_late = bool(late)
+        if not self._notifier.is_wanted:
+            return  # to count a thousand tasks every second for nobody is a waste
         lines = []
         if not late and not self._is_ready and not self._is_stopping:
             lines.append(extend_timeout(EXTEND_BY))

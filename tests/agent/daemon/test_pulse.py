@@ -18,7 +18,7 @@ class StoodClock:
 
 class Heard(Notifier):
     def __init__(self, health: HealthBoard) -> None:
-        super().__init__(None, health)
+        super().__init__("@heard", health)
         self.messages: list[list[str]] = []
 
     def send(self, message: str, descriptors: object = ()) -> None:
@@ -131,3 +131,24 @@ def test_the_status_has_the_tasks_the_connections_and_what_is_wrong() -> None:
     assert describe(1, 1, "joining the cluster blue", [], []) == (
         "1 of 1 task running; joining the cluster blue"
     )
+
+
+def test_where_nobody_is_told_no_status_is_made_and_health_is_told_all_the_same() -> None:
+    agent = Agent()
+    asked: list[float] = []
+
+    def describe_all() -> str:
+        asked.append(agent.now)
+        return "1000 tasks"
+
+    pulse = Pulse(agent.progress, Notifier(None, agent.health), agent.health, None)
+    pulse.ready(describe_all)
+    asked.clear()
+    with agent.progress.watched("event loop") as loop, agent.progress.watched("stuck"):
+        for _ in range(100):
+            pulse.beat(loop, agent.now, 1.0)
+            agent.progress.tick(1.0, 2.0)
+    assert asked == []
+    (found,) = agent.health.snapshot()
+    assert found.component == COMPONENT
+    assert "stuck" in found.reason
