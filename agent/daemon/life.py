@@ -1,6 +1,7 @@
 """One life of the agent: started in order, run in one task group, ended by a signal or by what went wrong."""
 
 import asyncio
+import errno
 import fcntl
 import os
 import signal
@@ -8,6 +9,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
 
 import structlog
 from aiohttp import web
@@ -78,7 +80,7 @@ async def _live(settings: Settings, with_user_data: Callable[[str], Settings], w
         watched.start.beat(START_LIMIT)
         state = state_of(settings.data_directory, settings.run_directory)
         state.refuse_newer()  # before anything is made: what a newer agent wrote is left as it is
-        ends.enter_context(_alone(settings))
+        ends.enter_context(alone(settings))
         state.settle()
         if settings.in_container:
             forget_older_boots(settings.run_directory)
@@ -269,19 +271,18 @@ def _signals() -> asyncio.Event:
 
 
 @contextmanager
-def _alone(settings: Settings) -> Iterator[None]:
-    """Two agents on one state would fight over every container."""
+def alone(settings: Settings) -> Iterator[None]:
+    """Hold the data directory: two agents on one state would fight over every container.
+
+    Raise ``CannotStart``.
+    """
     path = settings.data_directory / "agent.lock"
     try:
         settings.data_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings.run_directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise CannotStart(
-            f"cannot use {error.filename}: {error.strerror}; run as root, or set ECS_DATADIR and "
-            "BERTH_RUN_DIRECTORY to directories that the agent may write",
-            is_final=True,
-        ) from error
+        raise _unusable(error) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -292,11 +293,27 @@ def _alone(settings: Settings) -> Iterator[None]:
                 "this one another ECS_DATADIR",
                 is_final=False,
             ) from error
-        os.truncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        _sign(descriptor, path)
         yield
     finally:
         os.close(descriptor)
+
+
+def _unusable(error: OSError) -> CannotStart:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        remedy = "make room, or set ECS_DATADIR and BERTH_RUN_DIRECTORY to directories where there is some"
+        return CannotStart(f"cannot use {error.filename}: {error.strerror}; {remedy}", is_final=False)
+    remedy = "run as root, or set ECS_DATADIR and BERTH_RUN_DIRECTORY to directories that the agent may write"
+    return CannotStart(f"cannot use {error.filename}: {error.strerror}; {remedy}", is_final=True)
+
+
+def _sign(lock: int, path: Path) -> None:
+    """Write into the lock who holds it. That somebody does is what counts, so a full disk is no obstacle."""
+    try:
+        os.truncate(lock, 0)
+        os.pwrite(lock, str(os.getpid()).encode(), 0)
+    except OSError as error:
+        log.warning("lock.not_signed", path=str(path), reason=error.strerror)
 
 
 @contextmanager

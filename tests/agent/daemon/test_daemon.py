@@ -1,7 +1,10 @@
 """How a life of the agent ends before it has begun: with a sentence that says what to do, and the right code."""
 
+import errno
 import fcntl
 import json
+import os
+import resource
 import subprocess
 import sys
 import uuid
@@ -9,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import structlog
 
 from agent import daemon
 from agent.daemon.license import license_text
-from agent.daemon.life import claimed
+from agent.daemon.life import alone, claimed
 from agent.model.errors import CannotStart
+from agent.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,36 @@ def test_the_machines_network_is_held_by_one_agent_whatever_its_state_is() -> No
         first.wait()
     with claimed(name):
         pass
+
+
+def test_a_disk_without_room_for_a_number_does_not_keep_the_agent_from_its_tasks(tmp_path: Path) -> None:
+    settings = Settings.load(environ(tmp_path))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with structlog.testing.capture_logs() as lines:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+        try:
+            with alone(settings):
+                pass
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [line["event"] for line in lines] == ["lock.not_signed"]
+    assert (tmp_path / "data/agent.lock").read_text() == ""
+
+
+def test_a_full_disk_is_tried_again_and_the_message_says_what_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(path: Path, **_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    settings = Settings.load(environ(tmp_path))
+    monkeypatch.setattr(Path, "mkdir", no_room)
+    with (
+        pytest.raises(CannotStart, match="data: No space left on device; make room") as caught,
+        alone(settings),
+    ):
+        pass
+    assert not caught.value.is_final
 
 
 def test_a_data_directory_that_cannot_be_made_names_the_setting(tmp_path: Path) -> None:
