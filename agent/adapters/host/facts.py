@@ -86,9 +86,9 @@ def look(chosen: Chosen, *, proc: Path = Path("/proc")) -> Facts:
     return Facts(
         in_container=chosen.in_container,
         backend=chosen.backend,
-        data_directory=chosen.data_directory.resolve(),
-        log_directory=None if log_directory is None else log_directory.resolve(),
-        cgroup_path=chosen.cgroup_path.resolve(),
+        data_directory=_without_links(chosen.data_directory),
+        log_directory=None if log_directory is None else _without_links(log_directory),
+        cgroup_path=_without_links(chosen.cgroup_path),
         docker_host=chosen.docker_host,
         endpoint_port=chosen.endpoint_port,
         capabilities=effective(status),
@@ -178,8 +178,16 @@ def _is_writable(path: Path) -> bool:
 
 
 def _can_be_made(directory: Path) -> bool:
-    nearest = next(each for each in (directory, *directory.parents) if each.exists())
-    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
+    try:
+        nearest = next(each for each in (directory, *directory.parents) if each.exists())
+        return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
+    except OSError:  # a name that is too long, or a directory that is not ours to look into
+        return False
+
+
+def _without_links(path: Path) -> Path:
+    """As mounts are named. Links that lead in a circle stay: whoever opens the path says so."""
+    return Path(os.path.realpath(path))
 
 
 def _text(path: Path) -> str:

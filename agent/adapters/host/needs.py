@@ -180,15 +180,20 @@ def _has_groups_of_the_machine(facts: Facts) -> bool:
     ]
     # a later mount at the same place hides an earlier one
     seen = {mount.point: mount for mount in hierarchies}.values()
-    return bool(seen) and all(mount.is_writable and _is_whole(mount, facts.own_groups) for mount in seen)
+    if not all(mount.is_writable and _is_whole(mount) for mount in seen):
+        return False
+    # One that is surely the machine's speaks for all: they are in one namespace. Not every runtime puts a
+    # container into a group of each hierarchy of version 1; those of rdma and misc came late.
+    return any(_is_the_machines(mount, facts.own_groups) for mount in seen)
 
 
-def _is_whole(mount: Mount, own_groups: tuple[tuple[str, str], ...]) -> bool:
-    if mount.root.startswith("/.."):
-        return True  # above what a control group namespace of our own calls the root
-    own = _own_group(mount, own_groups)
-    # the root of a namespace of our own is the group that we are in; that of the machine is not
-    return mount.root == "/" and own != "/"
+def _is_whole(mount: Mount) -> bool:
+    return mount.root == "/" or mount.root.startswith("/..")
+
+
+def _is_the_machines(mount: Mount, own_groups: tuple[tuple[str, str], ...]) -> bool:
+    # Above what a namespace of our own calls the root; or the root, which is not the group that we are in.
+    return mount.root != "/" or _own_group(mount, own_groups) != "/"
 
 
 def _own_group(mount: Mount, own_groups: tuple[tuple[str, str], ...]) -> str | None:

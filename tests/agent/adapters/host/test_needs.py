@@ -192,7 +192,17 @@ GROUPS = {
         False,
     ),
     "version 1, own namespace": (V1, "4:memory:/\n3:cpu,cpuacct:/", False),
-    "version 1, one of two": (V1, "4:memory:/\n3:cpu,cpuacct:/docker/1", False),
+    "version 1, of the machine, with one that the runtime does not know": (
+        V1 + "43 40 0:33 / /sys/fs/cgroup/misc rw,relatime - cgroup cgroup rw,misc\n",
+        "5:misc:/\n4:memory:/docker/1\n3:cpu,cpuacct:/docker/1",
+        True,
+    ),
+    "version 1, one of two": (
+        V1.replace("0:32 / ", "0:32 /docker/1 "),
+        "4:memory:/docker/1\n3:cpu,cpuacct:/docker/1",
+        False,
+    ),
+    "none": ("", "0::/a", False),
 }
 
 
@@ -273,6 +283,18 @@ def test_a_log_file_below_a_file_cannot_be_written(tmp_path: Path) -> None:
     settings = Settings(tmp_path, "tcp://127.0.0.1:1")
     assert not look(replace(settings, log_file=tmp_path / "file/agent.log")).can_write_logs
     assert look(replace(settings, log_file=tmp_path / "new/agent.log")).can_write_logs
+
+
+def test_a_log_directory_that_cannot_even_be_looked_at_is_one_that_cannot_be_written(tmp_path: Path) -> None:
+    settings = Settings(tmp_path, "tcp://127.0.0.1:1", log_file=tmp_path / ("x" * 300) / "agent.log")
+    (found,) = (each for each in missing(look(settings)) if each.name == "log_directory")
+    assert "x" * 300 in found.what
+
+
+def test_a_data_directory_of_links_in_a_circle_is_no_crash(tmp_path: Path) -> None:
+    (tmp_path / "one").symlink_to("other")
+    (tmp_path / "other").symlink_to("one")
+    assert look(Settings(tmp_path / "one" / "data", "tcp://127.0.0.1:1")).data_directory.name == "data"
 
 
 def test_a_proc_that_says_nothing_gives_no_faults_of_rights(tmp_path: Path) -> None:
