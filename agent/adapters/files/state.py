@@ -90,9 +90,9 @@ class StateDirectory:
     def refuse_newer(self) -> None:
         """Raise ``StateTooNew`` if a newer agent has written here. Nothing is made, written or renamed.
 
-        Who may not read it is told so when he takes the lock, with what to do.
+        Who cannot read it is told so when he takes the lock, with what to do; ``settle`` looks once more.
         """
-        with suppress(PermissionError):
+        with suppress(OSError):
             self._refuse_newer()
 
     def _refuse_newer(self) -> None:

@@ -107,7 +107,7 @@ def needs_migration(path: Path) -> bool:
     """Whether the file is older than this agent. A broken one is not: opening it sets it aside."""
     if not path.exists() or path.stat().st_size == 0:
         return False
-    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
     try:
         return bool(_missing(connection))
     except sqlite3.DatabaseError as problem:

@@ -127,6 +127,12 @@ def test_the_machines_network_is_held_by_one_agent_whatever_its_state_is() -> No
         pass
 
 
+def test_a_data_directory_of_an_impossible_name_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    ended = run_agent(environ(tmp_path, ECS_DATADIR=str(tmp_path / ("x" * 300))))
+    assert ended.code == daemon.TERMINAL
+    assert "File name too long; run as root, or set ECS_DATADIR" in ended.reason
+
+
 def test_a_disk_without_room_for_a_number_does_not_keep_the_agent_from_its_tasks(tmp_path: Path) -> None:
     settings = Settings.load(environ(tmp_path))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

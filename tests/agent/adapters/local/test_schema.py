@@ -41,6 +41,12 @@ def test_the_first_files_get_the_column_that_they_lack_once(path: Path) -> None:
     assert answer(path, query) == [("nginx-awsvpc", None), ("nginx-awsvpc", None), ("web", "deploy/1")]
 
 
+def test_a_directory_may_have_any_name(tmp_path: Path) -> None:
+    odd = tmp_path / "100%25 of it?#"
+    odd.mkdir()
+    assert needs_migration(Path(shutil.copy(SAMPLE, odd / FILE_NAME)))
+
+
 async def test_a_database_of_the_first_backend_is_opened_also_by_itself(path: Path) -> None:
     store = Store(path.parent, FakeClock(NOON))
     await store.open("default")
