@@ -137,7 +137,8 @@ class KeeperLink:
         try:
             await heard
         finally:
-            self._loop.add_reader(self._socket, self._news)
+            if self._socket.fileno() >= 0:  # hung up meanwhile: there is no news any more
+                self._loop.add_reader(self._socket, self._news)
 
 
 def _note(heard: asyncio.Future[None]) -> None:

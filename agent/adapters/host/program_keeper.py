@@ -24,6 +24,9 @@ LOOK_SECONDS = 30.0
 APPEAR_SECONDS = 15.0
 """How long a keeper that was started may take until it answers."""
 
+FORGET_SECONDS = 20.0
+"""How long the keeper, and Docker in its place, may take to let go of a socket; others wait for it."""
+
 SHORTEST_LIFE = 10.0
 """Seconds within which no second keeper is started: one that always ends would cost a container each time."""
 
@@ -79,17 +82,17 @@ class ProgramKeeper:
         self._news.set()
 
     async def forget(self, name: str) -> bool:
-        """Have the keeper close it. One that does not answer is ended, if Docker can do that."""
+        """Have the keeper close it. One that does not answer is ended, if Docker can do that.
+
+        It may be that Docker is being asked for a keeper and hangs: that is not waited for. The next keeper
+        is not given the socket, whenever it comes.
+        """
         self._drop(name)
-        async with self._lock:
-            try:
-                await self._linked().forget(name)
-            except KeeperLost as lost:
-                self._hang_up()
-                try:
-                    await self._process.ensure_removed()
-                except (StepError, RuntimeUnavailable) as error:
-                    log.warning("keeper.stuck", reason=f"{lost}; it cannot be removed: {error}")
+        try:
+            async with asyncio.timeout(FORGET_SECONDS), self._lock:
+                await self._let_go(name)
+        except TimeoutError:
+            log.warning("keeper.stuck", reason=f"it has not let go of {name} within {FORGET_SECONDS:g} s")
         return True
 
     async def run(self) -> None:
@@ -111,6 +114,19 @@ class ProgramKeeper:
                 self._drop(name)
 
     # -- inside --------------------------------------------------------------------------------
+
+    async def _let_go(self, name: str) -> None:
+        try:
+            await self._linked().forget(name)
+        except KeeperLost as lost:
+            self._hang_up()
+            try:
+                await self._process.ensure_removed()
+            except (StepError, RuntimeUnavailable) as error:
+                log.warning("keeper.stuck", reason=f"{lost}; it cannot be removed: {error}")
+        except BaseException:
+            self._hang_up()  # whatever it answers now would be taken for the answer to something else
+            raise
 
     async def _settle(self) -> str | None:
         """Give a keeper of the right version all that is wanted. What is in the way of that, or None."""

@@ -228,6 +228,38 @@ async def test_when_nothing_can_end_a_stuck_keeper_the_agent_goes_on(processes, 
     assert await a_keeper(processes, board).forget("a")
 
 
+async def test_a_docker_that_hangs_while_a_keeper_is_made_holds_up_nobody_who_lets_go(
+    processes, board, listening, monkeypatch
+):
+    monkeypatch.setattr("agent.adapters.host.program_keeper.FORGET_SECONDS", 0.2)
+    asked = asyncio.Event()
+
+    async def hang():
+        asked.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(processes, "ensure_made", hang)
+    async with running(a_keeper(processes, board)) as keeper:
+        await keeper.keep("a", listening)
+        await asked.wait()
+        async with asyncio.timeout(5):
+            assert await keeper.forget("a")
+        assert not keeper._wanted
+
+
+async def test_an_end_in_the_middle_of_a_question_is_no_error(processes, board, listening):
+    async with running(a_keeper(processes, board)) as keeper:
+        await keeper.keep("a", listening)
+        await eventually(lambda: "a" in keeper._given)
+        processes.keepers[0].process.send_signal(signal.SIGSTOP)
+        forgetting = asyncio.create_task(keeper.forget("b"))
+        await asyncio.sleep(0.1)
+    keeper._hang_up()
+    forgetting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await forgetting
+
+
 async def test_a_keeper_that_is_not_chosen_any_more_is_ended(processes, board, listening):
     async with running(a_keeper(processes, board)) as keeper:
         await keeper.keep("a", listening)
