@@ -82,7 +82,7 @@ pause() {
 }
 
 run() {
-    local interval=$STARTING is_ready='' environment=() privileges=() code
+    local interval=$STARTING is_ready='' environment=() privileges=() code nap
     if ! clear_container; then
         say "an old container $CONTAINER cannot be removed; is Docker well?"
         exit 1
@@ -113,8 +113,10 @@ run() {
         fi
         # Until the pause is over, or docker run has ended, or a signal has come.
         sleep "$interval" &
-        wait -n
-        kill "$!" 2>/dev/null
+        nap=$!
+        wait -n "$client" "$nap"
+        kill "$nap" 2>/dev/null
+        wait "$nap" 2>/dev/null # else its end would end the next pause at once
     done
     wait "$client"
     code=$?

@@ -22,7 +22,10 @@ case $1 in
         until [ -e "$FOLDER/ended" ]; do sleep 0.05; done
         exit "$(cat "$FOLDER/ended")"
         ;;
-    stop) echo "${STOPPED_WITH:-0}" >"$FOLDER/ended" ;;
+    stop)
+        [ "${STOPPED_WITH:-0}" != never ] || exit 1
+        echo "${STOPPED_WITH:-0}" >"$FOLDER/ended"
+        ;;
     rm) exit 0 ;;
     inspect) [ -e "$FOLDER/still-there" ] && echo true ;;
 esac
@@ -179,6 +182,28 @@ def test_a_stop_of_the_unit_is_docker_stop_with_the_code_of_the_agent(stage: Sta
     assert stage.count("docker stop --time 20 ecs-agent") == 1
     assert stage.count("notify --stopping") == 1
     assert stage.count("docker kill") == 0
+
+
+def waits(process: "subprocess.Popen[str]") -> int:
+    """How often it has gone to sleep."""
+    status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+
+def test_a_docker_that_does_not_stop_the_container_is_waited_for_without_haste(stage: Stage) -> None:
+    stage.environ["STOPPED_WITH"] = "never"
+    stage.agent.body = WELL
+    process = stage.start()
+    stage.until(lambda: stage.count("notify --ready") == 1)
+    time.sleep(0.5)  # in the pause between two questions
+    process.send_signal(signal.SIGTERM)
+    stage.until(lambda: stage.count("docker stop") == 1)
+    before = waits(process)
+    time.sleep(3)
+    assert waits(process) - before < 100
+    assert process.poll() is None
+    stage.end_container(0)
+    assert process.wait(10) == 0
 
 
 def test_an_old_container_is_removed_first_and_the_mounts_are_those_of_the_documents(stage: Stage) -> None:
