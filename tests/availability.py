@@ -144,7 +144,9 @@ def end_keepers(docker: Any, directory: Path) -> None:
     while left := docker.containers(all=True, filters=mine):
         assert time.monotonic() < until, f"keepers are left: {left}"
         for each in left:
-            subprocess.run(["docker", "kill", each["Id"]], capture_output=True, check=False)  # or it has ended
+            subprocess.run(
+                ["docker", "kill", each["Id"]], capture_output=True, check=False
+            )  # or it has ended
         time.sleep(0.05)
 
 
