@@ -6,7 +6,6 @@ import fcntl
 import os
 import signal
 import socket
-import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from aiohttp import web
 
 from agent import __version__
 from agent.adapters.host.boots import forget_older_boots
+from agent.adapters.host.peers import peer_of
 from agent.adapters.host.sockets import bound_socket
 from agent.adapters.interfaces import LinkWatcher
 from agent.daemon.control import Control, Site, Surroundings
@@ -338,15 +338,13 @@ def claimed(name: str) -> Iterator[None]:
 
 
 def _holder_of(name: str) -> str:
-    credentials = struct.Struct("3i")  # pid, uid, gid: unix(7)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
         asking.setblocking(False)
         try:
             asking.connect(f"\0{name}")
-            holder = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, credentials.size)
+            return f"process {peer_of(asking).process}"
         except OSError:
             return "a process that does not answer"
-    return f"process {credentials.unpack(holder)[0]}"
 
 
 def _close_at_the_end(ends: AsyncExitStack, parts: Parts) -> None:

@@ -44,6 +44,8 @@ def docker_options() -> tuple[str, ...]:
         "--cap-drop=ALL",
         *(f"--cap-add={each.name}" for each in NEEDED),
         "--security-opt=apparmor=unconfined",
+        # where SELinux is enforced, a confined container may not even connect to Docker's socket
+        "--security-opt=label=disable",
         "--security-opt=systempaths=unconfined",
     )
 

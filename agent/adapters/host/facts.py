@@ -4,7 +4,6 @@ import os
 import platform
 import socket
 import stat
-import struct
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Protocol
 
 from agent.adapters.host.capabilities import effective
 from agent.adapters.host.mounts import Mount, parse_mountinfo
+from agent.adapters.host.peers import peer_of
 
 ANSWER_SECONDS = 1.0
 """How long the listener of Docker's socket may keep us waiting for a connection."""
@@ -119,17 +119,14 @@ def _door(docker_host: str) -> tuple[Door, str]:
 
 
 def _listener(path: str) -> int | None:
-    """Which process listens at the socket (unix(7), SO_PEERCRED); works while Docker hangs."""
-    credentials = struct.Struct("3i")
+    """Which process listens at the socket; works while Docker hangs."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
         asking.settimeout(ANSWER_SECONDS)
         try:
             asking.connect(path)
-            answer = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, credentials.size)
+            return peer_of(asking).process
         except OSError:
             return None  # it is away; that is waited for later
-    pid: int = credentials.unpack(answer)[0]
-    return pid
 
 
 def _shares_processes(proc: Path, docker_pid: int | None) -> bool | None:

@@ -10,6 +10,8 @@ from typing import Self
 
 import structlog
 
+from agent.adapters.host.peers import peer_of
+
 log = structlog.get_logger()
 
 ANSWER_SECONDS = 2.0
@@ -172,9 +174,9 @@ def _connect(connected: socket.socket, path: Path) -> None:
 
 def _require_own_user(connected: socket.socket) -> None:
     """Only who is this process's user or root may have its sockets."""
-    peer = array("i", connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    if peer[1] not in (0, os.geteuid()):
-        raise KeeperLost(f"who listens there is user {peer[1]}, expected {os.geteuid()}")
+    user = peer_of(connected).user
+    if user not in (0, os.geteuid()):
+        raise KeeperLost(f"who listens there is user {user}, expected {os.geteuid()}")
 
 
 def _hold(found: dict[str, socket.socket], name: str, descriptor: int) -> None:

@@ -55,7 +55,11 @@ def missing(facts: Facts) -> tuple[Missing, ...]:
 def _missing_privileges(facts: Facts) -> list[Missing]:
     found = []
     for each in _lacking(facts):
-        remedy = f"add --privileged or --cap-add={each.name}" if facts.in_container else "run as root"
+        remedy = (
+            f"add --privileged or --cap-add={each.name}"
+            if facts.in_container
+            else f"run as root, in a unit whose CapabilityBoundingSet (if it sets one) has CAP_{each.name}"
+        )
         found.append(Missing(f"cap_{each.name.lower()}", f"CAP_{each.name}", each.purpose, remedy))
     if not facts.in_container:
         return found

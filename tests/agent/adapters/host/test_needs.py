@@ -67,7 +67,8 @@ def test_each_capability_that_is_not_there_is_named_with_its_purpose_and_option(
     )
     assert found.is_needed
     outside = [each.remedy for each in missing(replace(old, in_container=False))]
-    assert outside == ([] if capability.only_inside else ["run as root"])
+    remedy = f"run as root, in a unit whose CapabilityBoundingSet (if it sets one) has CAP_{capability.name}"
+    assert outside == ([] if capability.only_inside else [remedy])
 
 
 @pytest.mark.parametrize(
@@ -91,6 +92,9 @@ def test_the_options_of_the_strict_alternative_give_every_capability() -> None:
     options = docker_options()
     assert options[0] == "--cap-drop=ALL"
     assert {f"--cap-add={each.name}" for each in NEEDED} < set(options)
+    # each of these would keep it from Docker's socket, its files or /proc, whatever its capabilities are
+    confined = {"apparmor=unconfined", "label=disable", "systempaths=unconfined"}
+    assert {f"--security-opt={each}" for each in confined} < set(options)
 
 
 FAULTS = {
