@@ -282,6 +282,24 @@ async def test_a_request_that_never_ends_is_cut_off(application):
     assert got == b""
 
 
+async def test_a_slow_sender_holds_up_nobody_but_itself(application):
+    async with served(application(), Limits(read_seconds=30)) as port:
+        slow = [await asyncio.open_connection("127.0.0.1", port, local_addr=(A, 0)) for _ in range(8)]
+        try:
+            for _, writer in slow:
+                writer.write(b"GET /v2/credentials/task-id-1 HTTP/1.1\r\nHost: ")
+                await writer.drain()
+            answer = await asyncio.wait_for(ask(port, "/v2/credentials/task-id-2", source=B), 2)
+            assert answer.status == 200
+            # what was begun is answered when it is complete
+            reader, writer = slow[0]
+            writer.write(b"169.254.170.2\r\nConnection: close\r\n\r\n")
+            assert (await asyncio.wait_for(reader.read(), 2)).startswith(b"HTTP/1.1 200 ")
+        finally:
+            for _, writer in slow:
+                writer.close()
+
+
 async def test_a_connection_that_says_nothing_is_cut_off(application):
     async with served(application(), Limits(read_seconds=0.2)) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(A, 0))

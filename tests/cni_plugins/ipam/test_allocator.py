@@ -4,7 +4,7 @@ import pytest
 
 from cni_plugins.ipam import allocator
 from cni_plugins.ipam.allocator import NO_LEASES, Lease, Leases
-from cni_plugins.ipam.config import IpamConfig, Pool, parse_duration
+from cni_plugins.ipam.config import IpamConfig, Pool, parse_duration, read_cooldown
 from cni_plugins.skeleton.errors import CniError
 from cni_plugins.skeleton.prefix import Address, Prefix, parse_address, parse_prefix
 
@@ -49,6 +49,11 @@ def test_a_released_address_rests_for_exactly_the_cooldown() -> None:
         allocator.lease(known, config, a_holder(), 129.9)
     known, (address,) = allocator.lease(known, config, a_holder(), 130.0)
     assert (str(address), known.resting) == ("10.0.0.2", {})
+
+
+def test_an_address_rests_for_thirty_seconds_unless_the_config_says_otherwise() -> None:
+    assert read_cooldown({}) == 30
+    assert read_cooldown({"cooldown-seconds": 5}) == 5
 
 
 def test_another_networks_resting_addresses_are_not_forgotten() -> None:
