@@ -30,6 +30,10 @@ _RELEASE_PAUSE = 0.05
 """Seconds between two looks whether a keeper has let go of an address: systemd does so in its own time."""
 
 
+_LONGEST_LOOK = 90.0
+"""Seconds. A keeper that hangs, with a Docker that hangs, is given up for each interface long before."""
+
+
 class AddressTaken(CannotStart):
     """Another socket listens there."""
 
@@ -81,6 +85,7 @@ class EndpointSockets:
         more. Raise ``CannotStart`` if a required interface cannot be listened on at the first look.
         """
         with _link_events() as events, self._progress.watched("credentials endpoint") as loop:
+            loop.beat(_LONGEST_LOOK)
             await self._recover()
             try:
                 for listener in await self._first_look():
@@ -88,6 +93,7 @@ class EndpointSockets:
                 while True:
                     loop.beat(self._recheck)
                     await _wait(events, self._recheck)
+                    loop.beat(_LONGEST_LOOK)
                     for listener in await self._look_again():
                         yield listener
             finally:

@@ -1,5 +1,6 @@
 """Which kept socket is used again, and what becomes of one that is wrong, without root and without Docker."""
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -11,6 +12,7 @@ from agent.adapters.host.keeping import problem_of, socket_name
 from agent.adapters.host.sockets import EndpointSockets, bound_socket
 from agent.endpoints.health import HealthBoard
 from agent.model.errors import CannotStart
+from agent.model.progress import Progress
 from tests.fakes.clock import FakeClock
 
 LO = socket.if_nametoindex("lo")
@@ -194,3 +196,31 @@ async def test_what_was_kept_and_not_used_is_closed_with_the_listeners(port, mak
     keeper.close()
     with socket.socket() as asking:
         assert asking.connect_ex((HERE, port)) == errno.ECONNREFUSED
+
+
+class HangingKeeper(FakeKeeper):
+    """Answers when it is let, as one does that is stuck while Docker is, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked, self.may_answer = asyncio.Event(), asyncio.Event()
+
+    async def recover(self):
+        self.asked.set()
+        await self.may_answer.wait()
+        return {}
+
+
+async def test_a_keeper_that_takes_a_minute_is_waited_for_and_one_that_never_answers_is_noticed(port):
+    keeper, progress = HangingKeeper(), Progress()
+    with contextlib.closing(keeper):
+        listeners = sockets(port, keeper, progress=progress).listeners()
+        opened = asyncio.ensure_future(anext(listeners))
+        await keeper.asked.wait()
+        progress.tick(60.0, 60.0)
+        assert progress.late(10.0) == ()
+        progress.tick(60.0, 60.0)
+        assert [each.name for each in progress.late(10.0)] == ["credentials endpoint"]
+        keeper.may_answer.set()
+        (await opened).socket.close()
+        await listeners.aclose()
