@@ -9,7 +9,7 @@ PAGE = (ROOT / "docs/security.md").read_text(encoding="utf-8")
 @pytest.mark.parametrize(
     ("title", "fewest"),
     [
-        ("## What a task can reach, and what it cannot", 17),
+        ("## What a task can reach, and what it cannot", 16),
         ("### One task against the others", 5),
         ("## What the agent itself offers", 5),
     ],
