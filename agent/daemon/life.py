@@ -25,6 +25,7 @@ from agent.daemon.state import state_of
 from agent.daemon.surroundings import check_surroundings
 from agent.daemon.watchdog import Watchdog, dump_stacks
 from agent.daemon.watched import Watched, status_text, watched_by
+from agent.daemon.whole import to_its_end
 from agent.endpoints.audit import AuditLog
 from agent.endpoints.credentials import credentials_application
 from agent.endpoints.introspection import (
@@ -81,7 +82,8 @@ async def _live(settings: Settings, with_user_data: Callable[[str], Settings], w
         state = state_of(settings.data_directory, settings.run_directory)
         state.refuse_newer()  # before anything is made: what a newer agent wrote is left as it is
         ends.enter_context(alone(settings))
-        state.settle()
+        # A migration copies everything first. The supervisor hears meanwhile that the start gets on.
+        await to_its_end(state.settle)
         if settings.in_container:
             forget_older_boots(settings.run_directory)
         clock, health, progress = watched.clock, watched.health, watched.progress
