@@ -141,7 +141,7 @@ test: check build docker demo-images image ## check, and then integration and en
 	@sh deploy/packages.sh podman containernetworking-plugins \
 	    || echo "test: podman cannot be installed here, its test is left out"
 	@sh deploy/registry.sh || echo "test: no image registry can be had here, its tests are left out"
-	@$(RUN) -m tests.both
+	@$(RUN) -m tests.lanes
 
 .PHONY: bench
 bench: venv build docker demo-images ## measure: a table, and build/bench.json

@@ -217,7 +217,7 @@ def test_the_runs_on_real_docker_come_last_so_that_their_summaries_are_what_one_
     done = subprocess.run(["make", "-C", ROOT, "-n", "test"], capture_output=True, text=True, check=True)
 
     steps = [line for line in done.stdout.splitlines() if not line.startswith("make")]
-    assert steps[-1] == ".venv/bin/python -m tests.both"
+    assert steps[-1] == ".venv/bin/python -m tests.lanes"
     assert any("deploy.image.build" in line for line in steps)
     assert any("not integration and not e2e" in line for line in steps)
     assert [line for line in (ROOT / ".ci/run").read_text().splitlines() if line][

@@ -16,7 +16,7 @@ from tests.e2e.container.rigs import EcsRig, LocalRig, Rig
 from tests.e2e.ecs.cluster import Cluster
 from tests.e2e.surroundings import Baseline, Things, sweep
 
-# without the image they are no part of the run: `python -m tests.both` gives them their machine
+# without the image they are no part of the run: `python -m tests.lanes` gives them their machine
 collect_ignore_glob = [] if IS_IN_CONTAINER else ["test_*.py"]
 
 PREVIOUS = "berth/agent:previous"
