@@ -4,6 +4,7 @@ import asyncio
 import errno
 import faulthandler
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -55,6 +56,9 @@ def main(env_file: Path | None = None, *, environ: Mapping[str, str] | None = No
         if bugs is not None or expected is None:
             raise
         return _ended_by(_leaves(expected))
+    # The end is decided: a second signal, which the loop does not take any more, must not change the exit code.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     log.info("agent.stopped")
     return CLEAN
 

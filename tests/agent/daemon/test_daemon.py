@@ -173,3 +173,26 @@ def test_a_data_directory_that_cannot_be_made_names_the_setting(tmp_path: Path) 
 
 def test_the_licence_is_the_one_in_the_tree() -> None:
     assert license_text().lstrip().startswith("Apache License")
+
+
+_LATE_SIGNALS = """
+import os, signal, sys
+from agent import daemon
+
+async def live(*_):
+    return None
+
+daemon.live = live
+code = daemon.main()
+os.kill(os.getpid(), signal.SIGTERM)
+os.kill(os.getpid(), signal.SIGINT)
+sys.exit(code)
+"""
+
+
+def test_a_second_signal_at_the_very_end_does_not_change_the_exit_code(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _LATE_SIGNALS]
+    done = subprocess.run(
+        command, env=environ(tmp_path), capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, "agent.stopped" in done.stderr) == (0, True), done
