@@ -56,7 +56,7 @@ def main(env_file: Path | None = None, *, environ: Mapping[str, str] | None = No
         if bugs is not None or expected is None:
             raise
         return _ended_by(_leaves(expected))
-    # The end is decided: a second signal, which the loop does not take any more, must not change the exit code.
+    # The end is decided. A second signal, which no loop takes any more, must not change the exit code.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     log.info("agent.stopped")
