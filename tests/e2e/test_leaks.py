@@ -242,7 +242,6 @@ def test_the_doctor_finds_a_machine_with_a_running_agent_well(agent: Agent) -> N
         "cgroups",
         "plugins",
         "kernel",
-        "netfilter",
         "imds-exposure",
         "ports",
         "disk",
