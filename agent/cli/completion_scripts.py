@@ -68,8 +68,14 @@ def _flags(word: Word) -> list[str]:
 
 
 def _choices(option: Option) -> str:
-    names = [word.name for word in WORDS] if option.completes == "word" else option.choices
-    return " ".join(names)
+    if option.completes == "word":
+        return " ".join(word.name for word in WORDS)
+    if option.completes == "check":
+        # imported here: only who makes a script needs the names of the checks
+        from agent.cli.doctor.listing import CHECKS  # noqa: PLC0415
+
+        return " ".join(check.name for check in CHECKS)
+    return " ".join(option.choices)
 
 
 def _bash_value(option: Option) -> str:

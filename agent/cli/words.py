@@ -29,8 +29,8 @@ class Option(NamedTuple):
 
     ``flags``: as typed, like ``-f --follow``; in capitals for what is given without an option. ``metavar``:
     what stands for its value; empty for a switch. ``kind``: how the value is read (``parsing.KINDS``).
-    ``completes``: what the shell offers: ``file``, ``task``, ``container``, ``cluster``, ``family`` or
-    ``word``.
+    ``completes``: what the shell offers: ``file``, ``task``, ``container``, ``cluster``, ``family``,
+    ``check`` or ``word``.
     ``takes``: ``one``, ``optional`` (one or none), ``many`` (one or more), ``any`` (none or more).
     ``dest``: the name of what was parsed, if it is not that of the option.
     """

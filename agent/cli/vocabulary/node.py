@@ -101,7 +101,7 @@ _DOCTOR = Word(
     "deadline of its own and all run at once, so it ends within 10 seconds, also while Docker hangs, with "
     "an agent or without. With --fix it does what is safe, says so before, and says how it is undone.",
     (
-        Option("CHECK", "only these checks; --list names them", takes="any"),
+        Option("CHECK", "only these checks; --list names them", completes="check", takes="any"),
         Option("--fix", "do what is safe for what is wrong, of the named checks or of all"),
         Option("--dry-run", "say what --fix would do, and do nothing"),
         Option("--list", "the names of the checks, and what each asks"),

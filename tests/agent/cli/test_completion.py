@@ -57,6 +57,8 @@ def test_bash_completes_words_and_options_without_an_agent(berth, data_directory
     assert offered(berth, "ps", "--color", "=", "n") == ["never"]
     assert offered(berth, "ps", "--status", "ST") == ["STOPPING", "STOPPED"]
     assert offered(berth, "help", "ex") == ["explain"]
+    assert offered(berth, "doctor", "cl") == ["clock-source"]
+    assert offered(berth, "doctor", "--fix", "disk", "live") == ["live-restore"]
     assert offered(berth, "run", "pypro") == ["pyproject.toml"]
     assert offered(berth, "stop", "") == [], "no agent, no ids, and no message either"
 
