@@ -256,7 +256,7 @@ VARIABLES: tuple[Variable, ...] = (
              low=_seconds(1)),
     Variable("BERTH_WATCHDOG_LIMIT", "watchdog_limit", DURATION, "2m",
              "After how long the agent ends itself, to be started again, when one of its own loops does not "
-             "get on. Tasks are not touched. 0: never."),
+             "get on. Tasks are not touched. 0: never; a systemd unit's own watchdog still does."),
     Variable("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "retention", DURATION, "3h",
              "How long a stopped task's containers are kept, for their logs.", low=_seconds(1),
              beyond=Beyond.DEFAULT, json_keys=("TaskCleanupWaitDuration",)),
