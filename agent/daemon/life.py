@@ -291,8 +291,8 @@ def alone(settings: Settings) -> Iterator[None]:
         except BlockingIOError as error:
             holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
             raise CannotStart(
-                f"another agent (process {holder}) already uses {settings.data_directory}; stop it, or give "
-                "this one another ECS_DATADIR",
+                f"another agent (process {holder}) already uses {settings.data_directory}; stop it: a "
+                "machine has one agent",
                 is_final=False,
             ) from error
         _sign(descriptor, path)

@@ -17,6 +17,7 @@ from agent.endpoints.health import HealthBoard
 from agent.endpoints.naming import NotOneTask, find_by_docker_id, find_task
 from agent.endpoints.serving import Limits
 from agent.endpoints.views import EMPTY_TASK, ecs_task, explanations, full_task, health_document
+from agent.lifecycle.gates import containers_removed, retention_over
 from agent.model.channels import ChannelStatus
 from agent.model.errors import AgentError, RuntimeUnavailable
 from agent.model.explanation import Explanation
@@ -32,6 +33,9 @@ _LOOPBACK_HOST = re.compile(r"(localhost|127\.\d{1,3}\.\d{1,3}\.\d{1,3}|\[::1\])
 _SECONDS = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
 INTROSPECTION_LIMITS = Limits(read_seconds=30.0, write_seconds=3600.0, connections=64)
 """Patient: somebody may page through a container's output."""
+
+_KEPT_ON_PURPOSE = frozenset({retention_over.__name__, containers_removed.__name__})
+"""Gates of a task that has ended: its containers stay for those who want to look at them."""
 
 _LEAKS_LIMIT = 10.0  # seconds; looking for leftovers may ask Docker
 
@@ -140,9 +144,14 @@ class _Introspection:
         return _json(explanations(task, self._answers.explain(task, now), now))
 
     def _all_that_wait(self) -> list[dict[str, Any]]:
+        """Without tasks that are where they should be, and those that have ended and are kept for a while."""
         now = self._clock.now()
         found = ((task, self._answers.explain(task, now)) for task in self._answers.directory.tasks())
-        return [explanations(task, waits, now) for task, waits in found if waits]
+        return [
+            explanations(task, waits, now)
+            for task, waits in found
+            if any(each.waits_for not in _KEPT_ON_PURPOSE for each in waits)
+        ]
 
     async def leaks(self, _: web.Request) -> web.Response:
         try:

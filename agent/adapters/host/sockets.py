@@ -19,6 +19,9 @@ log = structlog.get_logger()
 
 _COMPONENT = "endpoint sockets"
 _RTMGRP_LINK = 1
+_KEEPER = "keeper"
+"""The name of the program that keeps sockets (pause/keeper.c)."""
+
 _BACKLOG = 4096
 """How many may wait while the agent is away. Who finds no room tries again after one second, three, seven.
 
@@ -220,6 +223,13 @@ def _cannot_listen(error: OSError, interface: str | None, address: str, port: in
     place = f"{address}:{port}" + (f" on {interface}" if interface else "")
     if error.errno == errno.EADDRINUSE:
         holder = holder_of(port) or "another process"
+        if holder.startswith(f"{_KEEPER} "):
+            return AddressTaken(
+                f"cannot listen on {place}: port {port} is kept by {holder} for an agent with another data "
+                "directory. It ends by itself after BERTH_SOCKET_KEEPER_PATIENCE; to end it now: docker rm "
+                "--force $(docker ps --quiet --filter label=berth.keeper)",
+                is_final=False,
+            )
         return AddressTaken(
             f"cannot listen on {place}: port {port} is taken by {holder}. Stop it, or let one of the two "
             "listen elsewhere",

@@ -7,7 +7,7 @@ from agent.adapters.host.inside import refused_links
 from agent.cli.doctor.facts import Facts
 from agent.cli.doctor.findings import CannotFix, Fix, NotApplicable, Verdict, bad, warn, well
 
-OLDEST = (4, 14)
+OLDEST = (5, 4)
 FEW_FILES = 4096
 FULL = 0.8
 
@@ -23,7 +23,7 @@ def kernel(facts: Facts) -> Verdict:
     version = (int(found[1]), int(found[2]))
     if version < OLDEST:
         return bad(
-            f"Linux {release}", "control groups and nftables lack what the agent needs", "boot 4.14 or newer"
+            f"Linux {release}", "control groups and nftables lack what the agent needs", "boot 5.4 or newer"
         )
     try:
         refused = facts.refused_links()

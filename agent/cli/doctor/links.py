@@ -39,7 +39,7 @@ def imds_exposure(facts: Facts) -> Verdict:
     """Where a task's packet to the instance metadata service would go. Routes are read; none is sent."""
     sandboxes = facts.task_namespaces()
     if not sandboxes:
-        raise NotApplicable("no task runs here whose view could be taken")
+        raise NotApplicable("no task is joined to the task bridge, so there is no view that could be taken")
     exposed: list[str] = []
     for pid in sandboxes:
         for address in (INSTANCE_METADATA_V4, INSTANCE_METADATA_V6):

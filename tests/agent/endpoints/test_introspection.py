@@ -59,14 +59,19 @@ def channels():
 
 
 @pytest.fixture
-def application(directory, clock, board, logs, *, found_leaks, channels):
+def waits_for():
+    return "interface_present"
+
+
+@pytest.fixture
+def application(directory, clock, board, logs, *, found_leaks, channels, waits_for):
     def explain(task, now):
         return (
             Explanation(
                 "sandbox",
                 "PAUSED",
                 "RUN",
-                "interface_present",
+                waits_for,
                 "no ENI",
                 NOON,
                 NOON + timedelta(minutes=5),
@@ -251,6 +256,16 @@ async def test_without_a_task_everything_that_waits_is_explained(application, di
     document = await get(application, "/berth/v1/explain")
     assert [each["task"] for each in document["tasks"]] == [task.arn for task in directory.tasks()]
     assert {each["waits"][0]["cause"] for each in document["tasks"]} == {"no ENI"}
+
+
+@pytest.mark.parametrize("waits_for", ["retention_over", "containers_removed"])
+async def test_tasks_that_have_ended_and_are_kept_for_a_while_are_explained_when_asked_for(
+    application, directory, waits_for
+):
+    assert (await get(application, "/berth/v1/explain"))["tasks"] == []
+    task = directory.tasks()[0]
+    document = await get(application, f"/berth/v1/explain?task={task.task_id}")
+    assert [each["waits_for"] for each in document["waits"]] == [waits_for]
 
 
 @pytest.mark.parametrize(

@@ -34,3 +34,11 @@ def test_a_taken_port_is_an_error_that_names_the_holder(address):
 def test_an_address_of_another_machine_is_named():
     with pytest.raises(CannotStart, match=r"192\.0\.2\.1 is not an address of this host"):
         bound_socket(None, "192.0.2.1", 0)
+
+
+def test_a_port_that_is_kept_for_another_agent_is_told_with_the_way_to_free_it(monkeypatch):
+    monkeypatch.setattr("agent.adapters.host.sockets.holder_of", lambda port: "keeper (pid 7)")
+    with bound_socket(None, "127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(CannotStart, match=r"kept by keeper \(pid 7\).*label=berth\.keeper"):
+            bound_socket(None, "127.0.0.1", port)
