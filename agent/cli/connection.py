@@ -1,7 +1,10 @@
 """The two doors of a running agent: its ECS API, signed, and its introspection API. Never Docker."""
 
+import errno
 import http.client
 import json
+import socket
+import struct
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -174,6 +177,24 @@ class Connection:
         raise Failure(f"{why}; {todo}", code) from error
 
 
+class _Wire(http.client.HTTPConnection):
+    """A connection that is never one with itself.
+
+    The agent's ports are in the range from which the kernel takes ports of clients. A client of a port on
+    which nobody listens may be given that very port, and then finds itself at the other end. Closed in order,
+    it would keep the agent from listening there for a minute.
+    """
+
+    def connect(self) -> None:
+        """Raise ``ConnectionRefusedError`` also if nobody but itself is there."""
+        super().connect()
+        if self.sock.getsockname() == self.sock.getpeername():
+            at_once = struct.pack("ii", 1, 0)
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+            self.close()
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "nobody else is at the other end")
+
+
 class _Exchange:
     """A request on a connection of its own, which is closed when its answer has been read."""
 
@@ -191,7 +212,7 @@ class _Exchange:
         self._request = (method, path, body, dict(headers or {}))
         self._timeout = timeout
         parts = urlsplit(base)
-        self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
+        self._connection = _Wire(parts.hostname or "", parts.port, timeout=timeout)
         self._answer: http.client.HTTPResponse | None = None
 
     def __enter__(self) -> http.client.HTTPResponse:

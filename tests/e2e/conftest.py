@@ -13,7 +13,15 @@ from docker.errors import ImageNotFound
 
 from tests.e2e.agent_process import IS_IN_CONTAINER, TREE, Agent, Untrue, eventually
 from tests.e2e.inside import Containers
-from tests.e2e.surroundings import Baseline, Things, everything, remains_of_tasks, sweep, tidy
+from tests.e2e.surroundings import (
+    Baseline,
+    Things,
+    everything,
+    remains_of_tasks,
+    reserved_ports,
+    sweep,
+    tidy,
+)
 
 MakeAgent = Callable[..., Agent]
 
@@ -51,7 +59,8 @@ def before(docker_client: APIClient) -> Iterator[Things]:
         assert (TREE / needed).exists(), f"{needed} is missing: make build"
     tidy(docker_client)
     found = everything(docker_client)
-    yield found
+    with reserved_ports(51670, 51678):
+        yield found
     left = Baseline(found).differences(docker_client)
     assert not left, f"the tests left behind: {left}"
 

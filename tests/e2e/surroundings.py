@@ -5,7 +5,7 @@ import contextlib
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -140,6 +140,18 @@ def _remove_keeper(docker: APIClient, agent: Agent) -> None:
     for each in docker.containers(all=True, filters={"label": [label]}):
         with contextlib.suppress(NotFound, APIError):  # it removes itself when it has ended
             docker.remove_container(each["Id"], force=True)
+
+
+@contextlib.contextmanager
+def reserved_ports(*ports: int) -> Iterator[None]:
+    """Let the kernel give these to no client: one that asks again and again might be connected with itself."""
+    setting = Path("/proc/sys/net/ipv4/ip_local_reserved_ports")
+    before = setting.read_text()
+    setting.write_text(",".join([*before.split(), *map(str, ports)]))
+    try:
+        yield
+    finally:
+        setting.write_text(before)
 
 
 def tidy(docker: APIClient) -> None:
