@@ -3,7 +3,8 @@
 - *machine*: here; integration tests, and end to end with the agent as a process and the local backend.
 - *cluster*: in a machine of its own (``tests.machine``); the backend ``ecs``, with the agent as a process and then in
   its image.
-- *image*: in another one; the local backend with the agent in its image, and what concerns only the image.
+- *image*: in another one; the local backend with the agent in its image, and what concerns only the image. Then
+  the agent under a stand-in for systemd, which waits long and fits in here.
 
 Each test waits most of its time, so that three lanes take little longer than one. What the first lane says is shown
 at once; the others write to files, which are shown when something did not go well. Every lane runs to its end. Exit
@@ -48,12 +49,15 @@ def main() -> int:
     FOLDER.mkdir(parents=True, exist_ok=True)
     archive = FOLDER / "agent.tar"
     subprocess.run(["docker", "save", "--output", str(archive), IMAGE], check=True)
-    clusters = "tests/e2e/ecs"
+    clusters, supervised = "tests/e2e/ecs", "tests/e2e/test_supervision.py"
+    elsewhere = [f"--ignore={each}" for each in (clusters, supervised)]
     try:
         return side_by_side(
-            Lane("machine", [*_PYTEST, "-m", "integration or e2e", f"--ignore={clusters}"]),
+            Lane("machine", [*_PYTEST, "-m", "integration or e2e", *elsewhere]),
             _in_a_machine("cluster", archive, [[*_APART, clusters], [*_IN_IMAGE, *_APART, clusters]]),
-            _in_a_machine("image", archive, [[*_IN_IMAGE, *_APART, "tests/e2e", f"--ignore={clusters}"]]),
+            _in_a_machine(
+                "image", archive, [[*_IN_IMAGE, *_APART, "tests/e2e", *elsewhere], [*_APART, supervised]]
+            ),
         )
     finally:
         archive.unlink(missing_ok=True)
