@@ -5,6 +5,7 @@ prints its findings as JSON; it needs nothing but the standard library, so it ru
 """
 
 import asyncio
+import contextlib
 import json
 import resource
 import subprocess
@@ -138,15 +139,17 @@ async def ask_on(address: str, port: int, path: str, every: float, stop: asyncio
 
 
 def end_keepers(docker: Any, directory: Path) -> None:
-    """End the keepers whose door is in that directory; Docker removes them by itself."""
+    """End the keepers whose door is in that directory, also one that an agent made and did not start any more."""
+    from docker.errors import APIError  # as a program this module has nothing but the standard library
+
     mine = {"label": [f"berth.keeper={directory}"]}
     until = time.monotonic() + 20
     while left := docker.containers(all=True, filters=mine):
         assert time.monotonic() < until, f"keepers are left: {left}"
         for each in left:
-            subprocess.run(
-                ["docker", "kill", each["Id"]], capture_output=True, check=False
-            )  # or it has ended
+            # Docker may be removing it already, or have done so
+            with contextlib.suppress(APIError):
+                docker.remove_container(each["Id"], v=True, force=True)
         time.sleep(0.05)
 
 

@@ -133,6 +133,9 @@ def keeper_document(keeper: KeeperSettings, image_id: str, version: str) -> Docu
 
 def _start(client: APIClient, name: str, document: Document) -> None:
     _remove(client, name)
+    # An agent that ends between the two calls leaves one that never runs, and so never ends by itself.
+    label = f"{KEEPER_LABEL}={document['Labels'][KEEPER_LABEL]}"
+    _remove_all(client, label, status=("created", "exited", "dead"))
     made = client.create_container_from_config(document, name)  # type: ignore[no-untyped-call]
     try:
         client.start(made["Id"])
@@ -141,8 +144,10 @@ def _start(client: APIClient, name: str, document: Document) -> None:
         raise
 
 
-def _remove_all(client: APIClient, label: str) -> None:
-    for each in client.containers(all=True, filters={"label": label}):
+def _remove_all(client: APIClient, label: str, status: tuple[str, ...] = ()) -> None:
+    """All with that label, or of them those in one of these states."""
+    wanted = {"label": [label]} | ({"status": list(status)} if status else {})
+    for each in client.containers(all=True, filters=wanted):
         _remove(client, each["Id"])
         log.info("keeper.removed", container=each["Id"])
 

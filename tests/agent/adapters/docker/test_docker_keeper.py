@@ -124,3 +124,16 @@ async def test_without_docker_it_says_that_docker_is_away(tmp_path) -> None:
     docker = DockerSettings("c", IMAGE, host=f"unix://{tmp_path}/nobody.sock")
     with pytest.raises(RuntimeUnavailable):
         await KeeperContainer(docker, KEEPER).ensure_made()
+
+
+@pytest.mark.integration
+async def test_one_that_was_made_and_never_started_is_removed_by_the_next(
+    docker_client, docker_settings, keeper
+) -> None:
+    image = docker_client.inspect_image("berth/demo-job:latest")["Id"]
+    cut_off = docker_client.create_container(image, labels={KEEPER_LABEL: str(keeper.directory)})
+    container = KeeperContainer(docker_settings, keeper)
+    await container.ensure_made()
+    (found,) = containers(docker_client, keeper)
+    assert found["Id"] != cut_off["Id"]
+    assert found["State"] == "running"
