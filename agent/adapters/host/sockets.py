@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
 from agent.adapters.host.keeping import NoKeeper, SocketKeeper, problem_of, socket_name
+from agent.adapters.host.listening import holders, listeners
 from agent.model.errors import CannotStart
 from agent.model.progress import Progress
 from agent.ports.health import HealthReports
@@ -209,14 +210,12 @@ def bound_socket(interface: str | None, address: str, port: int) -> socket.socke
 
 def holder_of(port: int, *, proc: Path = Path("/proc")) -> str | None:
     """Who listens on that TCP port in this network namespace: ``name (pid 1234)``. None: not to be found."""
-    inodes = _listening_inodes(port, proc)
-    if not inodes:
+    try:
+        inodes = {inode for _, at, inode in listeners(proc / "thread-self/net") if at == port}
+        numbers = holders(proc, inodes).values()
+    except OSError:
         return None
-    wanted = {f"socket:[{inode}]" for inode in inodes}
-    for process in sorted(proc.glob("[0-9]*"), key=lambda path: int(path.name)):
-        if not wanted.isdisjoint(_open_files(process)):
-            return f"{_name_of(process)} (pid {process.name})"
-    return None
+    return f"{_name_of_process(proc / str(min(numbers)))} (pid {min(numbers)})" if numbers else None
 
 
 def _cannot_listen(error: OSError, interface: str | None, address: str, port: int) -> CannotStart:
@@ -244,30 +243,7 @@ def _cannot_listen(error: OSError, interface: str | None, address: str, port: in
     return CannotStart(f"cannot listen on {place}: {error.strerror}", is_final=False)
 
 
-def _listening_inodes(port: int, proc: Path) -> frozenset[str]:
-    inodes = set()
-    for table in ("net/tcp", "net/tcp6"):
-        try:
-            lines = (proc / "thread-self" / table).read_text().splitlines()[1:]
-        except OSError:
-            continue  # no IPv6 in this kernel
-        for line in lines:
-            fields = line.split()
-            if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
-                inodes.add(fields[9])
-    return frozenset(inodes)
-
-
-def _open_files(process: Path) -> Iterator[str]:
-    try:
-        for link in (process / "fd").iterdir():
-            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-                yield str(link.readlink())
-    except OSError:
-        return  # it has ended, or it is not ours to look at
-
-
-def _name_of(process: Path) -> str:
+def _name_of_process(process: Path) -> str:
     try:
         return (process / "comm").read_text().strip()
     except OSError:

@@ -15,10 +15,10 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from agent.adapters.cni.conflist import BRIDGE_PLUGIN, TaskBridge
 from agent.adapters.host.inside import Way, refused_links, way_to
+from agent.adapters.host.listening import holders
 from agent.cli.dockerd import Dockerd, DockerSilent
 from agent.cli.doctor.asking import Reached, is_synchronised, look_at
 from agent.cli.doctor.findings import NotApplicable
-from agent.cli.doctor.sockets import holders
 from agent.settings import Settings
 
 T = TypeVar("T")

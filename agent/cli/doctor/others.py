@@ -1,10 +1,10 @@
 """Checks for another agent on the same machine: it and this one would fight over every task's network."""
 
+from agent.adapters.host.listening import holders, listeners
 from agent.adapters.host.rules import FAMILY, FirewallPlan
 from agent.cli.dockerd import DockerSilent
 from agent.cli.doctor.facts import Facts
 from agent.cli.doctor.findings import NotApplicable, Verdict, bad, warn, well, worst
-from agent.cli.doctor.sockets import holders, listeners
 
 ENDPOINT = "169.254.170.2"
 AMAZONS_PORTS = {51678: "its introspection", 51679: "its credentials endpoint"}

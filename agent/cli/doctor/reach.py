@@ -1,11 +1,11 @@
 """Checks of addresses: what the agent must reach, and where it must be able to listen."""
 
 from agent.adapters.ecs.endpoint import endpoint_url
+from agent.adapters.host.listening import holders, listeners
 from agent.cli.doctor.asking import Reached
 from agent.cli.doctor.channels import channel_urls
 from agent.cli.doctor.facts import Facts
 from agent.cli.doctor.findings import NotApplicable, Verdict, bad, well, worst
-from agent.cli.doctor.sockets import holders, listeners
 from agent.model.errors import BadSettings
 
 

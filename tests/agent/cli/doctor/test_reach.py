@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.adapters.host.listening import holders, listeners
 from agent.cli.doctor import channels, clocks, reach
 from agent.cli.doctor.asking import Reached, _named, is_synchronised, look_at
 from agent.cli.doctor.findings import Finding, NotApplicable
-from agent.cli.doctor.sockets import holders, listeners
 from agent.settings import Address
 
 API = "https://ecs.us-east-1.amazonaws.com"
@@ -184,10 +184,3 @@ def test_an_address_that_is_free_or_the_agents_own_is_well_and_another_program_i
         assert f"127.0.0.1:{port} is taken by nginx (process 77)" in verdict.cause
         monkeypatch.setattr(facts, "agent_pid", lambda: 77)
         assert reach.ports(facts).finding is Finding.OK
-
-
-def test_listeners_over_ipv6_are_read_too() -> None:
-    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listening:
-        assert ("::1", listening.getsockname()[1]) in {
-            (host, port) for host, port, _ in listeners(Path("/proc/net"))
-        }

@@ -1,5 +1,6 @@
 """Who listens where on this machine: read from /proc, no socket is asked."""
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv6Address
@@ -23,19 +24,26 @@ def listeners(place: Path) -> Iterator[tuple[str, int, str]]:
 
 
 def holders(proc: Path, inodes: set[str]) -> Mapping[str, int]:
-    """Which process has each socket open. Another user's processes are seen by root only."""
+    """Which process has each socket open; of several the lowest number. Others' are seen by root only."""
     found: dict[str, int] = {}
-    for directory in proc.iterdir():
-        if not directory.name.isdecimal():
-            continue
-        try:
-            for descriptor in (directory / "fd").iterdir():
-                match = re.fullmatch(r"socket:\[(\d+)\]", str(descriptor.readlink()))
-                if match is not None and match[1] in inodes:
-                    found.setdefault(match[1], int(directory.name))
-        except (FileNotFoundError, PermissionError, ProcessLookupError):
-            continue
+    if not inodes:
+        return found
+    numbers = sorted(int(each.name) for each in proc.iterdir() if each.name.isdecimal())
+    for number in numbers:
+        for inode in inodes.intersection(_open_sockets(proc / str(number))):
+            found.setdefault(inode, number)
     return found
+
+
+def _open_sockets(process: Path) -> Iterator[str]:
+    try:
+        for descriptor in (process / "fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                match = re.fullmatch(r"socket:\[(\d+)\]", str(descriptor.readlink()))
+                if match is not None:
+                    yield match[1]
+    except (FileNotFoundError, PermissionError, ProcessLookupError):
+        return  # it has ended, or it is not ours to look at
 
 
 def _host(text: str) -> str:
