@@ -12,6 +12,7 @@ from docker import APIClient
 from docker.errors import ImageNotFound
 
 from tests.e2e.agent_process import IS_IN_CONTAINER, TREE, Agent, Untrue, eventually
+from tests.e2e.docker_between import DockerBetween
 from tests.e2e.inside import Containers
 from tests.e2e.surroundings import (
     Baseline,
@@ -49,6 +50,16 @@ def docker_client() -> Iterator[APIClient]:
         yield client
     finally:
         client.close()
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Iterator[DockerBetween]:
+    """A way to Docker that a test may shut, and open again."""
+    between = DockerBetween(tmp_path / "docker.sock")
+    try:
+        yield between
+    finally:
+        between.close()
 
 
 @pytest.fixture(scope="session")

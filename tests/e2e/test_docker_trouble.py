@@ -1,8 +1,6 @@
 """Docker is missing, hangs, dies: the agent stays, says so, tells no lies about its tasks, and goes on afterwards."""
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -17,15 +15,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 ROLE = "arn:aws:iam::111122223333:role/reader"
 TRAPPED = a_job("app", "trap 'exit 5' TERM; while :; do sleep 0.1; done")
-
-
-@pytest.fixture
-def door(tmp_path: Path) -> Iterator[DockerBetween]:
-    between = DockerBetween(tmp_path / "docker.sock")
-    try:
-        yield between
-    finally:
-        between.close()
 
 
 def test_without_docker_the_agent_stays_says_so_and_runs_its_tasks_when_docker_appears(

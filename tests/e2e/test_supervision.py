@@ -40,15 +40,6 @@ def supervisor() -> Iterator[StandInSupervisor]:
         made.close()
 
 
-@pytest.fixture
-def door(tmp_path: Path) -> Iterator[DockerBetween]:
-    between = DockerBetween(tmp_path / "docker.sock")
-    try:
-        yield between
-    finally:
-        between.close()
-
-
 def ready(supervisor: StandInSupervisor, times: int = 1) -> None:
     eventually(f"ready {times} times", lambda: len(supervisor.said("READY=1")) >= times, seconds=40)
 

@@ -2,7 +2,7 @@ import json
 import re
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,6 +14,7 @@ from multidict import CIMultiDict
 
 from agent.adapters.local.keys import KeyPair, load_or_make
 from agent.adapters.local.signatures import Verifier
+from tests.fakes.docker_socket import DockerSocket
 
 CLUSTER_ARN = "arn:aws:ecs:us-east-1:111122223333:cluster/default"
 
@@ -178,3 +179,10 @@ def agent(data_directory: Path, monkeypatch: pytest.MonkeyPatch):
     stand_in.server.server_close()
     thread.join()
     assert [fault for fault in stand_in.faults if not isinstance(fault, ConnectionError)] == []
+
+
+@pytest.fixture
+def docker(tmp_path: Path) -> Iterator[DockerSocket]:
+    docker = DockerSocket(tmp_path / "d.sock")
+    yield docker
+    docker.end()

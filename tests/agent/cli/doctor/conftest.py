@@ -1,5 +1,4 @@
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -87,13 +86,6 @@ class World:
                 255,
             )
         )
-
-
-@pytest.fixture
-def docker(tmp_path: Path) -> Iterator[DockerSocket]:
-    docker = DockerSocket(tmp_path / "d.sock")
-    yield docker
-    docker.end()
 
 
 @pytest.fixture

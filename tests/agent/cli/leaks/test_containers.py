@@ -1,6 +1,5 @@
 import hashlib
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,16 +9,8 @@ from agent.cli.leaks import containers
 from agent.cli.leaks.things import Known, NotRemoved, Unseen
 from agent.model.ids import TaskId
 from agent.settings import Settings, environment
-from tests.fakes.docker_socket import DockerSocket
 
 ARN = "arn:aws:ecs:us-east-1:111122223333:task/blue/{}"
-
-
-@pytest.fixture
-def docker(tmp_path: Path) -> Iterator[DockerSocket]:
-    docker = DockerSocket(tmp_path / "d.sock")
-    yield docker
-    docker.end()
 
 
 @pytest.fixture
