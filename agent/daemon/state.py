@@ -7,6 +7,7 @@ from pathlib import Path
 from agent import __version__
 from agent.adapters.files import codec
 from agent.adapters.files.state import Newer, Plan, StateDirectory, Step, newer_documents, read_document
+from agent.adapters.host.boots import this_boot
 
 CONTENTS = (
     "tasks",
@@ -66,12 +67,8 @@ def _newer_leases(path: Path, directory: Path, is_stamped: bool) -> Iterator[New
     """Outside of the state directory, and valid for one boot; but two tasks at one address is worse."""
     document = read_document(path) or {}  # missing or broken: the plugin begins anew
     found = document.get("format")
-    if type(found) is int and found > LEASES_FORMAT and document.get("boot") == _boot():
+    if type(found) is int and found > LEASES_FORMAT and document.get("boot") == this_boot():
         yield Newer(path, found, LEASES_FORMAT)
-
-
-def _boot() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 def _journal_step() -> Step:

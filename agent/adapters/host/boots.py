@@ -9,6 +9,11 @@ import structlog
 log = structlog.get_logger()
 
 
+def this_boot() -> str:
+    """The id of this boot of the machine (random(4)). Raise ``OSError`` where /proc does not tell."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
 def forget_older_boots(directory: Path) -> None:
     """Remove the neighbours of ``directory`` that are named by other boots as it is named by this one.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.adapters.cni.conflist import BRIDGE_IFNAME, BRIDGE_PLUGIN, TaskBridge, collection_calls
+from agent.adapters.host.boots import this_boot
 from agent.adapters.host.inside import delete_link, links_in, unmount
 from agent.adapters.host.rules import FAMILY, FirewallPlan
 from agent.adapters.local.vpc.layout import parsed
@@ -18,7 +19,6 @@ from agent.settings import Settings
 
 NAMESPACES = Path("/run/netns")
 _LINKS = Path("/sys/class/net")
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 Asked = Callable[[], Known]
 
@@ -117,7 +117,7 @@ def _leases(path: Path) -> Iterator[tuple[str, str]]:
         return
     except ValueError as error:
         raise Unseen(f"{path} is no JSON; the plugin will put it aside") from error
-    if document.get("boot") != _BOOT.read_text().strip():
+    if document.get("boot") != this_boot():
         return  # of an earlier boot: nothing of it counts any more
     for address, lease in document.get("held", {}).items():
         yield address, str(lease.get("container") or "")
