@@ -10,6 +10,7 @@ import structlog
 from agent.adapters.aws.imds import InstanceMetadata
 from agent.adapters.aws.sdk import Sdk
 from agent.adapters.aws.tags import instance_tags
+from agent.adapters.docker.settings import MACHINE
 from agent.adapters.ecs.records import InstanceRecord
 from agent.adapters.ecs.wire.capabilities import Abilities, api_version
 from agent.adapters.ecs.wire.registration import InstanceFacts
@@ -24,8 +25,6 @@ log = structlog.get_logger()
 CLOUD_INIT_RESULT = Path("/run/cloud-init/result.json")
 """Where cloud-init writes down where it has found what the machine was started with."""
 
-_MACHINE = Path("/proc/1/root")
-
 NO_DATASOURCE = "DataSourceNone"
 """The word of cloud-init for: nothing was found."""
 
@@ -35,7 +34,7 @@ TAGS_OF_THE_INSTANCE = "ec2_instance"
 
 def cloud_init_file(*, in_container: bool) -> Path:
     """Where this process finds it: from a container, by the root of the machine's first process."""
-    return _MACHINE / CLOUD_INIT_RESULT.relative_to("/") if in_container else CLOUD_INIT_RESULT
+    return MACHINE / CLOUD_INIT_RESULT.relative_to("/") if in_container else CLOUD_INIT_RESULT
 
 
 def cloud_init_result(path: Path = CLOUD_INIT_RESULT) -> str | None:

@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from agent.adapters.docker.settings import DockerSettings
+from agent.adapters.docker.settings import MACHINE, DockerSettings
 from agent.adapters.docker.translate import MIB, own_filter, shares
 from agent.model.errors import CannotLimitResources, CannotRemoveContainer
 from agent.model.ids import ContainerId, TaskId
@@ -39,9 +39,6 @@ _ENVIRONMENT = {
     "SYSTEMD_IGNORE_CHROOT": "1",
 }
 """All that the program needs of an environment; ours may hold the keys of this machine."""
-
-MACHINE = Path("/proc/1/root")
-"""The root of the machine, seen from a container in its PID namespace."""
 
 _SYSTEMCTLS = ("usr/bin/systemctl", "bin/systemctl")
 

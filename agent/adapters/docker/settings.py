@@ -10,6 +10,10 @@ from agent.model.spec import Pairs
 _CORES = os.cpu_count() or 1
 
 
+MACHINE = Path("/proc/1/root")
+"""The root of the machine, seen from a container in its PID namespace."""
+
+
 @dataclass(frozen=True, slots=True)
 class CallLimits:
     """How long each class of call may take (ecs-protocol 8.4). ``stop`` comes on top of the grace.

@@ -8,12 +8,11 @@ from docker import APIClient
 from docker.transport import UnixHTTPAdapter
 from docker.transport.unixconn import UnixHTTPConnection, UnixHTTPConnectionPool
 
+from agent.adapters.docker.settings import MACHINE
+
 _KEPT_CONNECTIONS = 16
 _UNIX = "unix://"
 _SCHEME = "http+docker://"
-
-MACHINE = "/proc/1/root"
-"""The root of the machine, seen from a container in its PID namespace."""
 
 
 def new_client(host: str, version: str, seconds: int) -> APIClient:
