@@ -36,33 +36,43 @@ def image(tmp_path):
     client.close()
 
 
-@pytest.fixture
-def start(tmp_path, image):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    processes = []
+class Servers:
+    """Processes on one port, one after the other; each says so when its socket is kept."""
 
-    def launch():
-        processes.append(
-            subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "tests.agent.adapters.host.kept_server"),
-                    *("container", str(port), str(tmp_path / "keeper")),
-                    *(image.image_id, image.name, str(tmp_path / "keeper.tar")),
-                ],
-                stdout=subprocess.PIPE,
-                text=True,
-                cwd=ROOT,
-            )
+    def __init__(self):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.processes = []
+
+    def start(self, command, **options):
+        self.processes.append(
+            subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, **options)
         )
-        assert processes[-1].stdout.readline() == "kept\n"
-        return processes[-1], port
+        assert self.processes[-1].stdout.readline() == "kept\n"
+        return self.processes[-1], self.port
 
-    yield launch
-    for each in processes:
-        each.kill()
-        each.wait()
-        each.stdout.close()
+    def end(self):
+        for each in self.processes:
+            each.kill()
+            each.wait()
+            each.stdout.close()
+
+
+@pytest.fixture
+def servers():
+    servers = Servers()
+    yield servers
+    servers.end()
+
+
+@pytest.fixture
+def start(tmp_path, image, servers):
+    command = [
+        *(sys.executable, "-m", "tests.agent.adapters.host.kept_server"),
+        *("container", str(servers.port), str(tmp_path / "keeper")),
+        *(image.image_id, image.name, str(tmp_path / "keeper.tar")),
+    ]
+    return lambda: servers.start(command)
 
 
 class Store:
@@ -109,37 +119,20 @@ exec "$@"
 
 
 @pytest.fixture
-def start_as_unit():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+def start_as_unit(servers):
     store = Store()
-    processes = []
 
     def launch():
         store.listen()
-        assert bool(store.kept) == bool(processes)
+        assert bool(store.kept) == bool(servers.processes)
         handed = list(store.kept.values())
-        processes.append(
-            subprocess.Popen(
-                [
-                    *("bash", "-c", _AS_UNIT, "sh", "".join(map(str, handed))),
-                    *(sys.executable, "-m", "tests.agent.adapters.host.kept_server", "systemd", str(port)),
-                ],
-                stdout=subprocess.PIPE,
-                text=True,
-                cwd=ROOT,
-                env=store.environment(),
-                pass_fds=handed,
-            )
-        )
-        assert processes[-1].stdout.readline() == "kept\n"
-        return processes[-1], port
+        command = [
+            *("bash", "-c", _AS_UNIT, "sh", "".join(map(str, handed))),
+            *(sys.executable, "-m", "tests.agent.adapters.host.kept_server", "systemd", str(servers.port)),
+        ]
+        return servers.start(command, env=store.environment(), pass_fds=handed)
 
     yield launch
-    for each in processes:
-        each.kill()
-        each.wait()
-        each.stdout.close()
     store.close()
 
 
