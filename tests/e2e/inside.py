@@ -11,7 +11,7 @@ from typing import Any
 from docker import APIClient
 from docker.errors import NotFound
 
-from tests.e2e.agent_process import Task
+from tests.e2e.agent_process import Task, eventually
 from tests.e2e.surroundings import CGROUPS
 
 TASK_LABEL = "com.amazonaws.ecs.task-arn"
@@ -145,9 +145,19 @@ def command(*words: str, seconds: float = 30.0) -> Result:
 
 
 def environment_of(pid: int) -> dict[str, str]:
-    """The environment that a process was started with."""
-    words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    return dict(word.decode().split("=", 1) for word in words if b"=" in word)
+    """The environment that the program of a container was started with.
+
+    Docker calls a container running a moment before its process, still the runtime's, becomes the program;
+    with next to no share of a busy machine that moment is long.
+    """
+
+    def the_program() -> dict[str, str] | None:
+        words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        found = dict(word.decode().split("=", 1) for word in words if b"=" in word)
+        return None if "_LIBCONTAINER_INITPIPE" in found else found
+
+    environment: dict[str, str] = eventually(f"process {pid} is the container's program", the_program)
+    return environment
 
 
 def credentials_url(containers: Containers, task: Task) -> str:
