@@ -6,6 +6,8 @@ import socket
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from agent.adapters.docker.dial import connect
+
 _UNIX = "unix://"
 _LARGEST = 64 * 1024 * 1024
 _NOT_FOUND = 404
@@ -92,4 +94,4 @@ class _UnixConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+        connect(self.sock, self._path)

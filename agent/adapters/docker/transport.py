@@ -1,6 +1,5 @@
 """The SDK's client with connections that are used again, and with none left open when the daemon is away."""
 
-import os
 import socket
 from collections.abc import Mapping
 
@@ -8,7 +7,7 @@ from docker import APIClient
 from docker.transport import UnixHTTPAdapter
 from docker.transport.unixconn import UnixHTTPConnection, UnixHTTPConnectionPool
 
-from agent.adapters.docker.settings import MACHINE
+from agent.adapters.docker.dial import connect
 
 _KEPT_CONNECTIONS = 16
 _UNIX = "unix://"
@@ -50,30 +49,8 @@ class _Connection(UnixHTTPConnection):
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.settimeout(self.timeout)
-            _connect(sock, self.unix_socket)
+            connect(sock, self.unix_socket)
         except OSError:
             sock.close()
             raise
         self.sock = sock
-
-
-def _connect(sock: socket.socket, path: str) -> None:
-    """A daemon that makes its socket anew leaves a container with the old one, where nobody listens.
-
-    A mount of a file is one of that very file. The new socket is seen through the root of the machine, which
-    a container in its PID namespace has in sight.
-    """
-    try:
-        sock.connect(path)
-    except ConnectionRefusedError:
-        if not _is_deleted(path):
-            raise
-        # without links, which would lead back into the container
-        sock.connect(f"{MACHINE}{os.path.realpath(path)}")
-
-
-def _is_deleted(path: str) -> bool:
-    try:
-        return os.stat(path).st_nlink == 0  # noqa: PTH116 - no other part of it is needed
-    except OSError:
-        return False
