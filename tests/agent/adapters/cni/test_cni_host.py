@@ -200,12 +200,12 @@ async def test_a_host_that_is_switched_off_is_never_started(stage, plugins):
 
 
 async def test_requests_run_side_by_side(stage, host, plugins):
-    plugins.become("ecs-eni", add="sleep 0.3; echo '{}'")
+    plugins.become("ecs-eni", add="sleep 1; echo '{}'")
     await one_run(host)
     started = time.monotonic()
     replies = await asyncio.gather(*(one_run(host, subject=f"c{n}") for n in range(4)))
     assert [reply.exit for (reply,) in replies] == [0] * 4
-    assert time.monotonic() - started < 1.1
+    assert time.monotonic() - started < 3.5  # 4 s one after the other
 
 
 async def test_an_answer_in_pieces_is_put_together(stage, host):
