@@ -12,11 +12,12 @@ import structlog
 from docker import APIClient
 
 from agent.adapters.docker.connection import Connection
+from agent.adapters.docker.marks import Unmarked, may_be_marked_yet
 from agent.adapters.docker.settings import DockerSettings
 from agent.adapters.docker.streams import Stream
 from agent.adapters.docker.translate import own_filter
 from agent.model.errors import RuntimeUnavailable
-from agent.model.observation import KILLED, ContainerSnapshot
+from agent.model.observation import ContainerSnapshot
 from agent.model.progress import Loop, Progress
 
 log = structlog.get_logger()
@@ -31,12 +32,6 @@ FIRST_PAUSE = timedelta(seconds=0.25)
 LONGEST_PAUSE = timedelta(seconds=5)
 SILENCE = timedelta(seconds=15)
 """How long the stream may be silent before the daemon is asked whether it is still there."""
-
-MARK_PATIENCE = 0.1
-"""Seconds that Docker is given to mark a container that was killed as out of memory, before its end is told.
-
-The mark is heard of later, too, but then the end of its task may have been told without it.
-"""
 
 _AHEAD = 10_000
 
@@ -60,6 +55,7 @@ class Changes:
         self._inspect = inspect
         self._is_busy = is_busy
         self._progress = progress
+        self._unmarked = Unmarked()
         limits = settings.limits
         # Each call waits for a thread first, as long as it may then take itself.
         self._longest_opening = 2 * (limits.list + 4 * limits.inspect).total_seconds()
@@ -93,6 +89,8 @@ class Changes:
                 problem = "the stream ended"
             except RuntimeUnavailable as error:
                 problem = str(error)
+            for snapshot in self._unmarked.release_all():
+                yield snapshot
             if not is_lost:
                 log.warning("events.lost", problem=problem)
             is_lost = True
@@ -104,28 +102,36 @@ class Changes:
     ) -> AsyncIterator[ContainerSnapshot]:
         while True:
             loop.beat(self._longest_look)
+            for identity, ended in self._unmarked.due():
+                seen = await self._inspect(identity)
+                self._unmarked.release(identity)
+                yield seen if seen is not None and seen.was_oom_killed else ended
+            remaining = self._unmarked.remaining()
             try:
-                part = await stream.next(SILENCE)
+                part = await stream.next(SILENCE if remaining is None else remaining)
             except TimeoutError:
-                if not await self._connection.ping():
+                if remaining is None and not await self._connection.ping():
                     raise RuntimeUnavailable("the daemon is silent and does not answer a ping") from None
                 continue
             if part is None:
                 return
-            identity, name, action = _event(part[0])
-            if not identity or (action == "start" and self._is_busy(name)):
-                continue  # our own start looks by itself when it ends
-            snapshot = await self._inspect(identity)
-            if snapshot is not None and action == "die" and self._may_be_marked_yet(snapshot):
-                await asyncio.sleep(MARK_PATIENCE)
-                snapshot = await self._inspect(identity) or snapshot  # it may have been removed by now
-            if snapshot is not None:
+            async for snapshot in self._seen_in(*_event(part[0])):
                 yield snapshot
 
-    def _may_be_marked_yet(self, snapshot: ContainerSnapshot) -> bool:
-        """Whether nobody that we know of has killed it: perhaps the kernel, and Docker says so later."""
-        was_killed = snapshot.exit_code == KILLED and not snapshot.was_oom_killed
-        return was_killed and not self._is_busy(snapshot.docker_name)
+    async def _seen_in(self, identity: str, name: str, action: str) -> AsyncIterator[ContainerSnapshot]:
+        """What an event shows."""
+        if not identity:
+            return
+        if action != "oom" and (ended := self._unmarked.release(identity)):
+            yield ended  # before what came after it
+        if action == "start" and self._is_busy(name):
+            return  # our own start looks by itself when it ends
+        snapshot = await self._inspect(identity)
+        held = self._unmarked.release(identity)
+        if snapshot is not None and action == "die" and may_be_marked_yet(snapshot):
+            self._unmarked.hold(identity, snapshot)
+        elif seen := snapshot or held:  # it may have been removed by now
+            yield seen
 
     def _stream(self) -> Stream[Mapping[str, Any]]:
         filters = {"type": ["container"], "label": own_filter(self._settings), "event": list(ACTIONS)}

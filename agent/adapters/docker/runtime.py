@@ -27,6 +27,7 @@ from agent.adapters.docker.connection import Connection, Lane
 from agent.adapters.docker.images import environment_names, pulled_image
 from agent.adapters.docker.leftovers import Leftovers
 from agent.adapters.docker.logs import read_logs
+from agent.adapters.docker.marks import marked
 from agent.adapters.docker.pause import ImageLoader
 from agent.adapters.docker.pulls import Puller
 from agent.adapters.docker.settings import DockerSettings
@@ -315,7 +316,7 @@ class DockerRuntime:
             refusal=CannotStartContainer,
             turn=turn,
         )
-        return self._noted(snapshot_of(*answer))
+        return await marked(self._noted(snapshot_of(*answer)), lambda: self._look(name))
 
     async def _make_volumes(self, task: TaskSpec, spec: ContainerSpec, turn: Turn) -> None:
         marks = volume_labels(task.arn, self._settings)

@@ -6,10 +6,78 @@ import socketserver
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from agent.adapters.docker.settings import CallLimits, DockerSettings, PauseImage, PullPolicy
+from agent.model.spec import TaskSpec
+
+TICK = timedelta(seconds=0.3)
+LIMITS = CallLimits(
+    ping=TICK,
+    inspect=TICK,
+    list=TICK,
+    load=TICK,
+    create=TICK,
+    start=TICK,
+    stop=TICK,
+    stop_margin=TICK,
+    remove=TICK,
+    volume=TICK,
+    pull_begin=TICK,
+    pull_inactivity=TICK * 3,
+    pull=timedelta(seconds=20),
+)
+LONG = timedelta(seconds=10)
+PATIENT = replace(LIMITS, inspect=LONG, list=LONG, load=LONG, create=LONG, volume=LONG)
+"""For a daemon that answers: a busy machine is slow as well."""
+
+
+def settings_for(host: str, **changes: Any) -> DockerSettings:
+    """Of an agent that asks such a daemon."""
+    settings = DockerSettings(
+        cluster="test",
+        pause=PauseImage("sha256:feed", "pause:1", Path("/nonexistent/pause.tar")),
+        host=host,
+        limits=LIMITS,
+        pulls=PullPolicy(attempts=3, first_pause=timedelta(milliseconds=10)),
+        task_limits=False,
+    )
+    return replace(settings, **changes)
+
+
+def inspected(
+    name: str,
+    task: TaskSpec,
+    *,
+    running: bool = True,
+    started: bool = True,
+    identity: str = "c0ffee",
+    **state: Any,
+) -> dict[str, Any]:
+    """What Docker says of a container of the task. ``state``: more of its state, in Docker's names."""
+    return {
+        "Id": identity,
+        "Name": f"/{name}",
+        "Created": "2026-01-01T12:00:00Z",
+        "Config": {
+            "Labels": {
+                "com.amazonaws.ecs.task-arn": task.arn,
+                "com.amazonaws.ecs.container-name": "app",
+            }
+        },
+        "State": {
+            "Running": running,
+            "StartedAt": "2026-01-01T12:00:00Z" if started else "0001-01-01T00:00:00Z",
+            "FinishedAt": "0001-01-01T00:00:00Z",
+            "Pid": 42 if running else 0,
+            **state,
+        },
+    }
 
 
 @dataclass

@@ -5,7 +5,6 @@ import json
 import tarfile
 import time
 from contextlib import aclosing
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Self
@@ -15,7 +14,7 @@ import pytest
 from agent.adapters.docker import changes
 from agent.adapters.docker.cgroups import Driver, Layout, TaskGroups
 from agent.adapters.docker.runtime import DockerRuntime
-from agent.adapters.docker.settings import CallLimits, DockerSettings, PauseImage, PullPolicy
+from agent.adapters.docker.settings import PauseImage
 from agent.adapters.docker.translate import volume_name
 from agent.model.errors import (
     CannotCreateContainer,
@@ -29,43 +28,18 @@ from agent.model.ids import ContainerId
 from agent.model.spec import ContainerSpec, MountPoint, Volume
 from agent.ports.runtime import ContainerPlan
 from pause.image import File, ImageConfig, build_image
-from tests.agent.adapters.docker.daemons import Answer, HungDaemon, ScriptedDaemon
+from tests.agent.adapters.docker.daemons import (
+    PATIENT,
+    Answer,
+    HungDaemon,
+    ScriptedDaemon,
+    inspected,
+    settings_for,
+)
 from tests.contracts.runtime import a_task, pause_plan, plan_of, snapshot_where
 from tests.fakes.clock import FakeClock
 
-TICK = timedelta(seconds=0.3)
-LIMITS = CallLimits(
-    ping=TICK,
-    inspect=TICK,
-    list=TICK,
-    load=TICK,
-    create=TICK,
-    start=TICK,
-    stop=TICK,
-    stop_margin=TICK,
-    remove=TICK,
-    volume=TICK,
-    pull_begin=TICK,
-    pull_inactivity=TICK * 3,
-    pull=timedelta(seconds=20),
-)
-LONG = timedelta(seconds=10)
-PATIENT = replace(LIMITS, inspect=LONG, list=LONG, load=LONG, create=LONG, volume=LONG)
-"""For a daemon that answers: a busy machine is slow as well."""
-
 NO_GRACE = timedelta(0)
-
-
-def settings_for(host: str, **changes) -> DockerSettings:
-    settings = DockerSettings(
-        cluster="test",
-        pause=PauseImage("sha256:feed", "pause:1", Path("/nonexistent/pause.tar")),
-        host=host,
-        limits=LIMITS,
-        pulls=PullPolicy(attempts=3, first_pause=timedelta(milliseconds=10)),
-        task_limits=False,
-    )
-    return replace(settings, **changes)
 
 
 @pytest.fixture
@@ -111,26 +85,6 @@ class Pulse:
             await asyncio.sleep(0.01)
             now = time.monotonic()
             self.longest, before = max(self.longest, now - before), now
-
-
-def inspected(name: str, task, *, running: bool = True, started: bool = True):
-    return {
-        "Id": "c0ffee",
-        "Name": f"/{name}",
-        "Created": "2026-01-01T12:00:00Z",
-        "Config": {
-            "Labels": {
-                "com.amazonaws.ecs.task-arn": task.arn,
-                "com.amazonaws.ecs.container-name": "app",
-            }
-        },
-        "State": {
-            "Running": running,
-            "StartedAt": "2026-01-01T12:00:00Z" if started else "0001-01-01T00:00:00Z",
-            "FinishedAt": "0001-01-01T00:00:00Z",
-            "Pid": 42 if running else 0,
-        },
-    }
 
 
 async def test_a_daemon_that_is_away_when_the_agent_starts_may_come_later(tmp_path):
