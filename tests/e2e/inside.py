@@ -128,6 +128,15 @@ class Network:
         status, _, body = done.text.partition(" ")
         return Result(int(status), body)
 
+    def page(self, url: str) -> Result:
+        """What the server of a task answers. A container runs when its process does, maybe before it listens."""
+        answer: Result = eventually(f"{url} answers", lambda: self._answer_of(url))
+        return answer
+
+    def _answer_of(self, url: str) -> Result | None:
+        answer = self.fetch(url)
+        return answer if answer.code else None
+
 
 def command(*words: str, seconds: float = 30.0) -> Result:
     """Run a command of this machine."""

@@ -2,11 +2,33 @@
 
 import socket
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tests.e2e.agent_process import eventually
 from tests.e2e.task_definitions import a_definition, a_job
 
-ECHO = a_definition("echo", a_job("app", "trap 'exit 0' TERM; nc -ll -p 7000 -e cat & wait"))
+PORT = 7000
+ECHOES = f"trap 'exit 0' TERM; nc -ll -p {PORT} -e cat & wait"
+"""What a container runs that sends back on that port whatever it is sent."""
+
+ECHO = a_definition("echo", a_job("app", ECHOES))
+
+
+def connected(address: str, connect: Callable[[], socket.socket] | None = None) -> socket.socket:
+    """A connection to such a task, made so or from this machine.
+
+    A container runs when its process does, which may be before its program listens.
+    """
+
+    def taken() -> socket.socket | None:
+        try:
+            return connect() if connect else socket.create_connection((address, PORT), timeout=5)
+        except ConnectionRefusedError:
+            return None
+
+    connection: socket.socket = eventually(f"{address} listens", taken)
+    return connection
 
 
 @dataclass
@@ -19,9 +41,9 @@ class Stream:
     _ended: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
-    def start(self, connection: socket.socket | None = None) -> None:
-        """Use that connection to port 7000, or one from this machine."""
-        connection = connection or socket.create_connection((self.address, 7000), timeout=5)
+    def start(self, connect: Callable[[], socket.socket] | None = None) -> None:
+        """Use a connection that is made so, or one from this machine."""
+        connection = connected(self.address, connect)
         self._thread = threading.Thread(target=self._use, args=(connection,), daemon=True)
         self._thread.start()
 

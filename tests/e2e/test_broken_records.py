@@ -77,7 +77,7 @@ def test_a_broken_database_is_set_aside_and_the_agent_works_on(
     assert containers.identities([old.arn]) == identities
     new = agent.started(WEB)
     assert new.address != old.address
-    assert containers.network(new).fetch(f"http://{old.address}/").code == 200
+    assert containers.network(new).page(f"http://{old.address}/").code == 200
     with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as reader:
         assert reader.execute("PRAGMA quick_check").fetchone() == ("ok",)
     reader.close()

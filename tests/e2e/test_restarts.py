@@ -1,14 +1,13 @@
 """The agent dies and comes back: its tasks notice nothing, and what was under way is finished once."""
 
 import random
-import socket
 import time
 
 import pytest
 
 from tests.e2e.agent_process import Agent, Untrue
 from tests.e2e.inside import Containers
-from tests.e2e.streams import ECHO, Stream
+from tests.e2e.streams import ECHO, Stream, connected
 from tests.e2e.task_definitions import a_definition, a_job
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
@@ -60,7 +59,7 @@ def test_a_launch_that_is_cut_off_is_finished_once(agent: Agent, containers: Con
     found = containers.of(arn)
     assert len(found) == 3, [each["Name"] for each in found]
     assert containers.pause_of(arn)["State"]["Running"]
-    assert containers.network(task).fetch(f"http://{task.address}/").code == 200
+    assert containers.network(task).page(f"http://{task.address}/").code == 200
 
 
 @pytest.mark.parametrize("when", ["asked", "stopping", "network gone"])
@@ -89,7 +88,7 @@ def test_an_agent_that_is_told_to_end_does_so_well_and_leaves_its_tasks_running(
     identities = containers.identities(arns)
 
     assert agent.stop() == 0
-    with socket.create_connection((tasks[0].address, 7000), timeout=5) as connection:
+    with connected(tasks[0].address) as connection:
         connection.sendall(b"still there")
         assert connection.recv(100) == b"still there"
     agent.start()

@@ -56,4 +56,4 @@ def test_an_address_of_the_vpc_is_given_again_only_after_its_rest(
     assert time.monotonic() - freed > 3.5
     (task,) = agent.all_running([arn])
     assert task.address == ran[3].address
-    assert containers.network(ran[0]).fetch(f"http://{task.address}/").code == 200
+    assert containers.network(ran[0]).page(f"http://{task.address}/").code == 200

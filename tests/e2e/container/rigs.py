@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -15,11 +16,9 @@ from tests.e2e.agent_process import eventually
 from tests.e2e.container.installed import InstalledAgent, InstalledEcsAgent
 from tests.e2e.ecs.cluster import Cluster, a_task, address, job
 from tests.e2e.inside import Containers, Network, environment_of
-from tests.e2e.streams import Stream
+from tests.e2e.streams import ECHOES, PORT, Stream
 from tests.e2e.task_definitions import a_definition, a_job
 
-PORT = 7000
-_ECHO = f"trap 'exit 0' TERM; nc -ll -p {PORT} -e cat & wait"
 _ROLE = "arn:aws:iam::111122223333:role/reader"
 _CLONE_NEWNET = 0x40000000
 
@@ -56,7 +55,7 @@ class LocalRig:
 
     def run(self, count: int = 1) -> list[Running]:
         """See ``Rig``."""
-        document = a_definition("echo", a_job("app", _ECHO), taskRoleArn=_ROLE)
+        document = a_definition("echo", a_job("app", ECHOES), taskRoleArn=_ROLE)
         tasks = self.agent.started_copies(document, count)
         return [Running(task.arn, task.address, task.runtime_id()) for task in tasks]
 
@@ -80,7 +79,7 @@ class EcsRig:
 
     def run(self, count: int = 1) -> list[Running]:
         """See ``Rig``."""
-        tasks = self.cluster.run_all([a_task(job(_ECHO))] * count)
+        tasks = self.cluster.run_all([a_task(job(ECHOES))] * count)
         return [Running(task.arn, address(task), self.cluster.runtime_id(task)) for task in tasks]
 
     def wait_joined(self, times: int) -> None:
@@ -109,7 +108,7 @@ def undisturbed(rig: Rig, containers: Containers, tasks: Sequence[Running]) -> I
     client = containers.pid(tasks[0].runtime_id)
     try:
         for stream in streams:
-            stream.start(connection_from(client, stream.address, PORT))
+            stream.start(partial(connection_from, client, stream.address, PORT))
         yield
         echoes = [stream.echoes for stream in streams]
         for stream, seen in zip(streams, echoes, strict=True):
@@ -136,8 +135,9 @@ def has_credentials(containers: Containers, task: Running) -> bool:
 
 
 def connection_from(pid: int, address: str, port: int) -> socket.socket:
-    """A TCP connection out of the network namespace of a process."""
+    """A TCP connection out of the network namespace of a process. Raise ``OSError``."""
     made: list[socket.socket] = []
+    failures: list[OSError] = []
 
     def connect() -> None:
         # a namespace is a thread's; this one ends with it
@@ -146,11 +146,16 @@ def connection_from(pid: int, address: str, port: int) -> socket.socket:
             assert ctypes.CDLL(None, use_errno=True).setns(place, _CLONE_NEWNET) == 0
         finally:
             os.close(place)
-        made.append(socket.create_connection((address, port), timeout=5))
+        try:
+            made.append(socket.create_connection((address, port), timeout=5))
+        except OSError as error:
+            failures.append(error)
 
     thread = threading.Thread(target=connect)
     thread.start()
     thread.join(10)
+    if failures:
+        raise failures[0]
     assert made, f"no connection from process {pid} to {address}:{port}"
     return made[0]
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from docker import APIClient
 
 from tests.e2e.ecs.cluster import Cluster, EcsAgent, a_task, job, web
 from tests.e2e.inside import Containers, Network
+from tests.e2e.streams import connected
 from tests.fakes.ecs.replay import example, same_shape
 from tests.fakes.ecs.truth import TaskRecord
 
@@ -59,11 +61,13 @@ def measured(
     shared_cluster.kept.update((busy.arn, well.arn))
     container = shared_cluster.runtime_id(busy)
     network = Network(containers.pid(shared_cluster.runtime_id(well, "web")))
+    enter = partial(shared_cluster.enis.connect, well.enis[0].ipv4, 80)
+    connected(well.enis[0].ipv4, enter).close()
     began, first = time.monotonic(), docker_client.stats(container, stream=False, one_shot=True)
     seen = len(control.messages("tcs", "PublishMetricsRequest"))
 
     def published() -> Any:
-        with shared_cluster.enis.connect(well.enis[0].ipv4, 80) as connection:
+        with enter() as connection:
             connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
             connection.recv(100)
         found = control.messages("tcs", "PublishMetricsRequest")[seen:]

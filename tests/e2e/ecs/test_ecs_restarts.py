@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -12,7 +13,7 @@ from tests.e2e.agent_process import Untrue, eventually
 from tests.e2e.ecs.cluster import Cluster, EcsAgent, a_task, address, job, web
 from tests.e2e.ecs.conftest import connected
 from tests.e2e.inside import Containers, Network, environment_of
-from tests.e2e.streams import Stream
+from tests.e2e.streams import ECHOES, PORT, Stream
 from tests.fakes.ecs.control_plane import ControlPlane
 from tests.fakes.ecs.faults import server_error
 from tests.fakes.ecs.links import EniLinks
@@ -21,7 +22,6 @@ from tests.fakes.ecs.truth import TaskRecord
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
 SUBMIT = "SubmitTaskStateChange"
-ECHO = "trap 'exit 0' TERM; nc -ll -p 7000 -e cat & wait"
 LEAVES = "trap 'exit 5' TERM; while :; do sleep 0.05; done"
 
 
@@ -138,7 +138,7 @@ def test_a_launch_that_is_cut_off_is_finished_once(
 def test_running_tasks_and_their_connections_do_not_notice_kills(
     agent: EcsAgent, cluster: Cluster, enis: EniLinks, containers: Containers
 ) -> None:
-    tasks = cluster.run_all([a_task(job(ECHO))] * 3)
+    tasks = cluster.run_all([a_task(job(ECHOES))] * 3)
     arns = [task.arn for task in tasks]
     identities = containers.identities(arns)
     assert len(identities) == 6
@@ -146,7 +146,7 @@ def test_running_tasks_and_their_connections_do_not_notice_kills(
     reports = [len(task.history) for task in tasks]
     try:
         for stream in streams:
-            stream.start(enis.connect(stream.address, 7000, 5))
+            stream.start(partial(enis.connect, stream.address, PORT, 5))
         for number in range(4):
             time.sleep(0.15 * number)
             killed_and_back(agent, cluster)
@@ -168,11 +168,11 @@ def test_running_tasks_and_their_connections_do_not_notice_kills(
 def test_an_agent_that_is_told_to_end_ends_well_and_its_tasks_run_on(
     agent: EcsAgent, cluster: Cluster, enis: EniLinks, containers: Containers
 ) -> None:
-    tasks = cluster.run_all([a_task(job(ECHO))] * 2)
+    tasks = cluster.run_all([a_task(job(ECHOES))] * 2)
     arns = [task.arn for task in tasks]
     identities = containers.identities(arns)
     stream = Stream(address(tasks[0]))
-    stream.start(enis.connect(stream.address, 7000, 5))
+    stream.start(partial(enis.connect, stream.address, PORT, 5))
     try:
         assert agent.stop() == 0
         before = stream.echoes

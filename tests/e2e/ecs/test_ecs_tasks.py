@@ -117,7 +117,7 @@ def test_tasks_of_one_payload_share_a_port_number_and_reach_each_other_over_the_
     assert len({address(task) for task in tasks}) == 3
     asks = [network_of(cluster, containers, task) for task in tasks]
     for number, network in enumerate(asks):
-        page = network.fetch(f"http://{address(tasks[number - 1])}/")
+        page = network.page(f"http://{address(tasks[number - 1])}/")
         assert (page.code, "berth" in page.text) == (200, True), page
         (mac,) = [each.mac for each in tasks[number].enis]
         assert mac in network.run("busybox", "ip", "-o", "link").text
