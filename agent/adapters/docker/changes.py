@@ -14,6 +14,7 @@ from docker import APIClient
 from agent.adapters.docker.connection import Connection
 from agent.adapters.docker.marks import Unmarked, may_be_marked_yet
 from agent.adapters.docker.settings import DockerSettings
+from agent.adapters.docker.snapshot import end_told_by
 from agent.adapters.docker.streams import Stream
 from agent.adapters.docker.translate import own_filter
 from agent.model.errors import RuntimeUnavailable
@@ -115,11 +116,12 @@ class Changes:
                 continue
             if part is None:
                 return
-            async for snapshot in self._seen_in(*_event(part[0])):
+            async for snapshot in self._seen_in(part[0]):
                 yield snapshot
 
-    async def _seen_in(self, identity: str, name: str, action: str) -> AsyncIterator[ContainerSnapshot]:
+    async def _seen_in(self, message: Mapping[str, Any]) -> AsyncIterator[ContainerSnapshot]:
         """What an event shows."""
+        identity, name, action = _event(message)
         if not identity:
             return
         if action != "oom" and (ended := self._unmarked.release(identity)):
@@ -132,6 +134,8 @@ class Changes:
             self._unmarked.hold(identity, snapshot)
         elif seen := snapshot or held:  # it may have been removed by now
             yield seen
+        elif action == "die":
+            yield end_told_by(message)
 
     def _stream(self) -> Stream[Mapping[str, Any]]:
         filters = {"type": ["container"], "label": own_filter(self._settings), "event": list(ACTIONS)}

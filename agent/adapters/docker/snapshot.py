@@ -48,6 +48,25 @@ def snapshot_of(inspected: Mapping[str, Any], observed_at: datetime) -> Containe
     )
 
 
+def end_told_by(event: Mapping[str, Any]) -> ContainerSnapshot:
+    """What a ``die`` event says of a container that is gone before anybody could look at it."""
+    actor = event.get("Actor") or {}
+    attributes: Mapping[str, str] = actor.get("Attributes") or {}
+    ended_at = datetime.fromtimestamp(int(event.get("timeNano") or 0) / 1e9, UTC)
+    code = attributes.get("exitCode", "")
+    return ContainerSnapshot(
+        container_id=ContainerId(actor.get("ID", "")),
+        docker_name=attributes.get("name", ""),
+        task_arn=TaskArn(attributes.get(TASK_LABEL, "")),
+        container_name=attributes.get(CONTAINER_LABEL, ""),
+        observed_at=ended_at,
+        is_running=False,
+        was_started=True,
+        finished_at=ended_at,
+        exit_code=int(code) if code.isdecimal() else None,
+    )
+
+
 def moment(text: str | None) -> datetime | None:
     """A time as Docker writes it, with nanoseconds, in UTC or with an offset. None: it never happened."""
     if not text or text == _NEVER:

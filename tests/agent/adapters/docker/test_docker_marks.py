@@ -40,7 +40,8 @@ class Machine:
         del self.daemon.routes["GET", f"/containers/{name}/json"]
 
     def tells(self, action: str, name: str = "app") -> None:
-        self._events.put({"Action": action, "Actor": {"ID": name, "Attributes": {"name": name}}})
+        attributes = {"name": name, "com.amazonaws.ecs.task-arn": TASK.arn, "exitCode": str(KILLED)}
+        self._events.put({"Action": action, "Actor": {"ID": name, "Attributes": attributes}})
 
     def breaks_off(self) -> None:
         self._events.put(None)
@@ -132,6 +133,17 @@ async def test_the_end_of_what_was_removed_meanwhile_is_told(machine, changes, m
     machine.forgets("app")
     machine.tells(action)
     assert (await telling).exit_code == KILLED
+
+
+async def test_the_end_of_what_was_removed_before_anybody_looked_is_told_as_its_event_says(machine, changes):
+    machine.tells("die")
+    told = await anext(changes)
+    assert (told.docker_name, told.task_arn, told.is_running, told.exit_code) == (
+        "app",
+        TASK.arn,
+        False,
+        KILLED,
+    )
 
 
 async def test_the_end_is_told_when_the_stream_of_events_breaks_off(machine, changes, monkeypatch):

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from agent.adapters.docker.snapshot import moment, snapshot_of
+from agent.adapters.docker.snapshot import end_told_by, moment, snapshot_of
 from agent.model.status import Health
 
 NOON = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
@@ -88,6 +88,24 @@ def test_an_ended_container_shows_how_it_ended():
         True,
     )
     assert seen.finished_at == NOON + timedelta(seconds=5.5)
+
+
+@pytest.mark.parametrize(
+    ("said", "code"), [({"exitCode": "137"}, 137), ({}, None), ({"exitCode": "odd"}, None)]
+)
+def test_an_event_tells_of_an_end_that_nobody_can_look_at(said, code):
+    labels = {"com.amazonaws.ecs.task-arn": "arn:task", "com.amazonaws.ecs.container-name": "web"}
+    seen = end_told_by(
+        {
+            "Action": "die",
+            "Actor": {"ID": "c0ffee", "Attributes": {"name": "ecs-shop-3-web-00", **labels, **said}},
+            "timeNano": int(NOON.timestamp()) * 10**9 + 5_500_000_000,
+        }
+    )
+    assert (seen.container_id, seen.docker_name) == ("c0ffee", "ecs-shop-3-web-00")
+    assert (seen.task_arn, seen.container_name) == ("arn:task", "web")
+    assert (seen.is_running, seen.was_started, seen.exit_code) == (False, True, code)
+    assert seen.observed_at == seen.finished_at == NOON + timedelta(seconds=5.5)
 
 
 def test_a_start_that_failed_keeps_dockers_error_and_no_exit_code():
