@@ -52,13 +52,20 @@ class InstalledAgent(Agent):
 
     def wait_ready(self, *, seconds: float = 30.0) -> None:
         """Until it answers (again)."""
-        eventually("the agent is ready", self._answers, seconds=seconds)
+        try:
+            eventually("the agent is ready", self._answers, seconds=seconds)
+        except Untrue as error:
+            tail = self.words()[-2000:]
+            raise Untrue(
+                f"{error}; its container is {self.state('Status')}, its log ends with:\n{tail}"
+            ) from error
 
     def kill(self) -> None:
-        """``kill -9`` of the agent's process, past Docker."""
+        """``kill -9`` of the agent's process, past Docker; to Docker it has ended, or runs anew, on return."""
         pid = self.pid
         os.kill(pid, signal.SIGKILL)
-        eventually("it is dead", lambda: not Path(f"/proc/{pid}").exists(), seconds=10)
+        # Until then ``docker start`` would do nothing, and say that all is well.
+        eventually("Docker knows that it is dead", lambda: self.pid != pid, seconds=20)
 
     def stop(self) -> int:
         """``docker stop``; the exit code. Fine if there is none."""
