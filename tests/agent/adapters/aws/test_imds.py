@@ -318,11 +318,11 @@ async def test_a_machine_whose_packets_are_dropped_waits_five_seconds_at_start_a
         )
         assert answers == [None] * 4
         assert len(asked) == 3  # for all four together
-        assert 3.2 < time.monotonic() - began < 5
+        assert 3.2 < time.monotonic() - began < 4
         metadata.look_again()
         assert await asyncio.gather(metadata.identity(), metadata.mac()) == [None, None]
         assert len(asked) == 4
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 5.5
         assert await metadata.identity() is None
         assert len(asked) == 4
         await metadata.aclose()
@@ -343,7 +343,7 @@ async def test_absence_can_be_forgotten_at_once(service, metadata):
     service.server.refuse_connections()
     began = time.monotonic()
     assert await metadata.mac() is None
-    assert time.monotonic() - began < 0.9  # nobody waits where a connection is refused
+    assert time.monotonic() - began < 0.1  # nobody waits where a connection is refused
     service.server.accept_connections()
     assert await metadata.mac() is None
     metadata.look_again()

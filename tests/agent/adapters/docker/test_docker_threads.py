@@ -73,7 +73,7 @@ async def test_a_call_that_lasts_too_long_is_given_up_and_goes_on(pool, gate):
     began = time.monotonic()
     with pytest.raises(DeadlinePassed):
         await job.wait(0.05)
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 1
     assert not job.ended.done()
     gate.set()
     assert await asyncio.to_thread(done.wait, 5)

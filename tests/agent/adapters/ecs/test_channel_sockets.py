@@ -168,7 +168,7 @@ async def test_a_half_open_socket_is_noticed_and_made_anew():
             line = await logged(logs, "channel.closed")
             took = asyncio.get_running_loop().time() - began
             assert "nothing was heard" in line["why"]
-            assert took < 0.6 + 0.3 + 4.0  # silence, the wait for its close, slack
+            assert took < 0.6 + 0.3 + 1.0  # silence, the wait for its close, slack
             async with asyncio.timeout(5):
                 while len(taken) < 2:
                     await asyncio.sleep(0.01)
@@ -191,7 +191,7 @@ async def test_sending_to_a_half_open_socket_is_bounded():
     async with frozen_peer() as (url, _), channel(url + QUERY, shout, write=0.5):
         sent, took, text = await outcome.get()
     assert sent < 50  # what the kernel's buffers take
-    assert 0.4 < took < 4.0
+    assert 0.4 < took < 2.0
     assert text == "the peer has read nothing for 0.5 s"
 
 
@@ -200,7 +200,7 @@ async def test_stopping_the_agent_tells_the_peer_and_does_not_wait_for_it():
         async with channel(url + QUERY) as (_, logs):
             await logged(logs, "channel.connected")
             stopping = asyncio.get_running_loop().time()
-        assert asyncio.get_running_loop().time() - stopping < 4
+        assert asyncio.get_running_loop().time() - stopping < 1.5
 
 
 async def test_the_kernel_gives_up_what_a_vanished_peer_never_confirms():
