@@ -169,6 +169,19 @@ def environment_of(pid: int) -> dict[str, str]:
     return environment
 
 
+def open_file_limits(pid: int) -> list[str]:
+    """The soft and the hard limit of open files of a container's program.
+
+    A command that is run beside it may be given others (opencontainers/runc#4195).
+    """
+    (line,) = (
+        line
+        for line in Path(f"/proc/{pid}/limits").read_text().splitlines()
+        if line.startswith("Max open files")
+    )
+    return line.split()[3:5]
+
+
 def credentials_url(containers: Containers, task: Task) -> str:
     """Where a task finds its role's credentials."""
     path = environment_of(containers.pid(task.runtime_id()))["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"]

@@ -1,14 +1,12 @@
 """The main job on a real machine: tasks with addresses of their own, containers that share one, real clients."""
 
 import json
-import re
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from tests.e2e.agent_process import BIN, Agent, eventually
-from tests.e2e.inside import Containers, Network, parsed
+from tests.e2e.inside import Containers, Network, open_file_limits, parsed
 from tests.e2e.task_definitions import DEFINITIONS, a_definition, a_job, definition
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
@@ -65,9 +63,7 @@ def test_an_init_container_ends_well_before_the_others_start_and_they_stop_in_re
     assert proxy["State"]["StartedAt"] < app["State"]["StartedAt"]
     assert containers.run(app["Id"], "cat /state/done").text == "migrated\n"
     assert containers.run(app["Id"], "echo no > /state/done").code != 0
-    # of its own process: the runtime may start others, such as those of checks, with another soft limit
-    limits = Path(f"/proc/{app['State']['Pid']}/limits").read_text()
-    assert re.search(r"^Max open files +4096 +8192 ", limits, re.MULTILINE), limits
+    assert open_file_limits(app["State"]["Pid"]) == ["4096", "8192"]
     assert app["HostConfig"]["CapDrop"] == ["NET_RAW"]
     assert app["HostConfig"]["Init"] is True
 

@@ -1,10 +1,7 @@
 """An installed agent and everything around it, for both backends alike: a test says what it wants, not how."""
 
-import ctypes
 import json
-import os
 import socket
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,9 +15,9 @@ from tests.e2e.ecs.cluster import Cluster, a_task, address, job
 from tests.e2e.inside import Containers, Network, environment_of
 from tests.e2e.streams import ECHOES, PORT, Stream
 from tests.e2e.task_definitions import a_definition, a_job
+from tests.namespaces import inside
 
 _ROLE = "arn:aws:iam::111122223333:role/reader"
-_CLONE_NEWNET = 0x40000000
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,28 +133,7 @@ def has_credentials(containers: Containers, task: Running) -> bool:
 
 def connection_from(pid: int, address: str, port: int) -> socket.socket:
     """A TCP connection out of the network namespace of a process. Raise ``OSError``."""
-    made: list[socket.socket] = []
-    failures: list[OSError] = []
-
-    def connect() -> None:
-        # a namespace is a thread's; this one ends with it
-        place = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
-        try:
-            assert ctypes.CDLL(None, use_errno=True).setns(place, _CLONE_NEWNET) == 0
-        finally:
-            os.close(place)
-        try:
-            made.append(socket.create_connection((address, port), timeout=5))
-        except OSError as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=connect)
-    thread.start()
-    thread.join(10)
-    if failures:
-        raise failures[0]
-    assert made, f"no connection from process {pid} to {address}:{port}"
-    return made[0]
+    return inside(f"/proc/{pid}/ns/net", lambda: socket.create_connection((address, port), timeout=5))
 
 
 def leases(agent: InstalledAgent) -> dict[str, str]:

@@ -8,13 +8,11 @@ Unlike an ENI a veth does not come back by itself when the namespace it was move
 it, and its peer. An agent that moves it back before the end makes it ``host`` again.
 """
 
-import ctypes
 import os
 import secrets
 import socket
 import struct
 import subprocess
-import threading
 import time
 from collections.abc import Callable
 from ipaddress import IPv4Interface, IPv6Interface
@@ -22,15 +20,13 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from tests.fakes.ecs.tasks import Eni
+from tests.namespaces import inside
 
 T = TypeVar("T")
 
-_CLONE_NEWNET = 0x40000000
 _BRIDGE = "br0"
 _LIMIT_S = 10.0
 _ECHO_REQUEST, _ECHO_REPLY = 8, 0
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class EniLinks:
@@ -137,28 +133,7 @@ class EniLinks:
 
         Sockets made there stay there.
         """
-        results: list[T] = []
-        failures: list[BaseException] = []
-
-        def enter() -> None:
-            try:
-                descriptor = os.open(f"/run/netns/{self.namespace}", os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    if _libc.setns(descriptor, _CLONE_NEWNET) != 0:
-                        number = ctypes.get_errno()
-                        raise OSError(number, f"cannot enter {self.namespace}: {os.strerror(number)}")
-                finally:
-                    os.close(descriptor)
-                results.append(work())
-            except BaseException as failure:  # noqa: BLE001 handed to the caller, whatever it is
-                failures.append(failure)
-
-        thread = threading.Thread(target=enter, name="eni-links", daemon=True)
-        thread.start()
-        thread.join()
-        if failures:
-            raise failures[0]
-        return results[0]
+        return inside(f"/run/netns/{self.namespace}", work)
 
     def listen(self, port: int) -> socket.socket:
         """A listening TCP socket at the gateway's address, to be closed by the caller."""

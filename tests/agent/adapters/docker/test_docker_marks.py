@@ -80,6 +80,17 @@ def patience(monkeypatch: pytest.MonkeyPatch, limit: timedelta) -> None:
     monkeypatch.setattr(marks, "PATIENCE", limit)
 
 
+async def killed(
+    machine: Machine, changes: AsyncIterator[ContainerSnapshot]
+) -> asyncio.Future[ContainerSnapshot]:
+    """A container was killed, and has been looked at without a mark; what is told next."""
+    machine.shows("app")
+    machine.tells("die")
+    telling = asyncio.ensure_future(anext(changes))
+    await machine.is_asked_for("app")
+    return telling
+
+
 async def test_a_mark_that_is_there_at_once_is_not_waited_for(machine, changes, monkeypatch):
     patience(monkeypatch, LONG)
     machine.shows("app", oom=True)
@@ -89,10 +100,7 @@ async def test_a_mark_that_is_there_at_once_is_not_waited_for(machine, changes, 
 
 async def test_a_mark_that_comes_after_the_end_is_told_with_it(machine, changes, monkeypatch):
     patience(monkeypatch, LONG)
-    machine.shows("app")
-    machine.tells("die")
-    telling = asyncio.ensure_future(anext(changes))
-    await machine.is_asked_for("app")
+    telling = await killed(machine, changes)
     assert not telling.done()
     machine.shows("app", oom=True)
     machine.tells("oom")
@@ -105,10 +113,7 @@ async def test_a_mark_is_not_waited_for_for_ever_and_may_come_unheard(
     machine, changes, monkeypatch, is_marked
 ):
     patience(monkeypatch, SHORT)
-    machine.shows("app")
-    machine.tells("die")
-    telling = asyncio.ensure_future(anext(changes))
-    await machine.is_asked_for("app")
+    telling = await killed(machine, changes)
     machine.shows("app", oom=is_marked)
     told = await telling
     assert (told.exit_code, told.was_oom_killed) == (KILLED, is_marked)
@@ -126,10 +131,7 @@ async def test_nobody_else_waits(machine, changes, monkeypatch):
 @pytest.mark.parametrize("action", ["oom", "die"])
 async def test_the_end_of_what_was_removed_meanwhile_is_told(machine, changes, monkeypatch, action):
     patience(monkeypatch, LONG)
-    machine.shows("app")
-    machine.tells("die")
-    telling = asyncio.ensure_future(anext(changes))
-    await machine.is_asked_for("app")
+    telling = await killed(machine, changes)
     machine.forgets("app")
     machine.tells(action)
     assert (await telling).exit_code == KILLED
@@ -156,10 +158,7 @@ async def test_the_end_is_told_when_the_stream_of_events_breaks_off(machine, cha
 
 async def test_the_end_is_told_before_the_start_that_comes_after_it(machine, changes, monkeypatch):
     patience(monkeypatch, LONG)
-    machine.shows("app")
-    machine.tells("die")
-    telling = asyncio.ensure_future(anext(changes))
-    await machine.is_asked_for("app")
+    telling = await killed(machine, changes)
     machine.shows("app", running=True)
     machine.tells("start")
     assert not (await telling).is_running
